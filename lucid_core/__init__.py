@@ -1,0 +1,36 @@
+"""The engine of lucid-conv3d: 3-D cross-correlation on NumPy arrays and on anything read by regions.
+
+Data goes one way: a *problem* (shapes and geometry, no data), a *planner* that weighs *algorithms*, a *plan* that
+prints itself, and an *execute* that obeys it tile by tile. This package knows no file format and no command line.
+A module imports from its own floor or a lower one (`tests/core/test_floors.py` keeps that):
+
+    0  errors registry optional units regions scratch   words
+       blas machine                                     the computer
+    1  boundary problem geometry volume                 nouns
+    2  lattice factors kernels/ algorithms/             one kernel, one way to convolve a module
+    3  plan planner                                     choice
+    4  tiling events execute                            tiles
+    5  functional nn/                                   conv3d(...) and the layer
+
+Example::
+
+    >>> import lucid_core as lucid
+    >>> import lucid_core.nn as nn
+    >>> conv3 = nn.Conv3d(in_channels=1, out_channels=16, kernel_size=3, padding=1)
+    >>> x = lucid.zeros(2, 1, 16, 32, 32)        # (N, C, D, H, W), float32 ndarray
+    >>> conv3(x).shape                           # (2, 16, 16, 32, 32)
+    (2, 16, 16, 32, 32)
+    >>> lucid.conv3d(x, conv3.weight, conv3.bias, stride=1, padding=0, dilation=1, groups=1,
+    ...              padding_mode="zeros", algorithm="auto", engine="auto", accuracy="componentwise",
+    ...              threads=None).shape
+    (2, 16, 14, 30, 30)
+"""
+
+__version__ = "0.1.0"
+
+from lucid_core import nn
+from lucid_core.errors import LucidError
+from lucid_core.functional import conv3d, zeros
+from lucid_core.nn.init import manual_seed
+
+__all__ = ["LucidError", "__version__", "conv3d", "manual_seed", "nn", "zeros"]

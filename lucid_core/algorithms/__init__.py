@@ -1,0 +1,87 @@
+"""The ways to convolve, one a module: each has an `ALGORITHM` that is an `Algorithm`.
+
+What every member promises, and the tests in `tests/contracts` check on each:
+
+* `refuses`, `cost`, `workspace` and `error_bound` are pure functions of the problem: no data, no side effect.
+* `run` computes one tile from its padded input block, in the dtype of the arithmetic, and modifies neither.
+* Each output voxel is summed in an order that depends on the problem alone: not on the tile, its place in the
+  tile, or the thread. So every tiling gives the same bits.
+* A zero of the padding, and a zero weight, take part like any number: 0 * NaN is NaN.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.machine import Rates
+from lucid_core.problem import ConvProblem
+from lucid_core.regions import Region, Triple
+from lucid_core.registry import members
+from lucid_core.scratch import Scratch
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ErrorBound:
+    """How far a result may be from the exact sum, u being the unit roundoff of the arithmetic.
+
+    `componentwise`: |error| <= gamma(roundings) * (sum |x||w| + |b|) at every voxel, gamma(n) = n u / (1 - n u)
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), plus `roundings` smallest normals.
+    """
+
+    accuracy: str
+    roundings: int
+
+    def gamma(self, dtype: npt.DTypeLike) -> float:
+        """Return the factor gamma for an arithmetic dtype."""
+        share = self.roundings * float(np.finfo(dtype).eps) / 2
+        return share / (1 - share)
+
+
+class Algorithm(ABC):
+    """One way to convolve."""
+
+    name: str
+    engine: str
+
+    @abstractmethod
+    def refuses(self, problem: ConvProblem) -> str | None:
+        """Return why this algorithm cannot compute the problem within its bound, or None."""
+
+    @abstractmethod
+    def cost(self, problem: ConvProblem, rates: Rates) -> float:
+        """Return the predicted seconds on one core."""
+
+    @abstractmethod
+    def error_bound(self, problem: ConvProblem) -> ErrorBound:
+        """Return the stated bound."""
+
+    @abstractmethod
+    def workspace(self, problem: ConvProblem, out: Triple) -> int:
+        """Return the bytes `run` takes from its scratch for a tile of shape `out`."""
+
+    @abstractmethod
+    def prepare(self, problem: ConvProblem, weight: Array) -> Array:
+        """Return the weights (O, C/g, K_D, K_H, K_W) in the form `run` wants, made once for all tiles."""
+
+    @abstractmethod
+    def run(
+        self,
+        problem: ConvProblem,
+        prepared: Array,
+        bias: Array | None,
+        block: Array,
+        region: Region,
+        out: Array,
+        scratch: Scratch,
+    ) -> None:
+        """Compute the output `region` from its padded `block` (C, d, h, w) into `out` (O, d, h, w)."""
+
+
+def algorithms() -> dict[str, Algorithm]:
+    """Return every algorithm by name."""
+    return {name: module.ALGORITHM for name, module in members(__name__).items()}

@@ -1,0 +1,96 @@
+"""Three 1-D passes, for filters that are products of 1-D kernels: Gaussian, box, and what else is found to be.
+
+K_D + K_H + K_W taps replace K_D * K_H * K_W. Whether the weights factor is found from their taps (see `factors`).
+"""
+
+import numpy as np
+
+from lucid_core.algorithms import Algorithm, Array, ErrorBound
+from lucid_core.algorithms.direct import chunk
+from lucid_core.factors import factors
+from lucid_core.lattice import lattice
+from lucid_core.machine import Rates
+from lucid_core.problem import ConvProblem
+from lucid_core.regions import Region, Triple
+from lucid_core.scratch import Scratch
+
+
+class Separable(Algorithm):
+    """A pass along W, then H, then D, of the flat block."""
+
+    name = "separable"
+    engine = "numpy"
+
+    def refuses(self, problem: ConvProblem) -> str | None:
+        """Refuse filters that do not factor, sums over channels and strides."""
+        if problem.in_channels != problem.groups:
+            return "an output channel sums several input channels"
+        if problem.stride != (1, 1, 1):
+            return "the stride is not 1"
+        return None if problem.separable else "the kernel is not a product of three 1-D kernels"
+
+    def cost(self, problem: ConvProblem, rates: Rates) -> float:
+        """Two operations a 1-D tap and flat position."""
+        length = int(np.prod(problem.block_shape(problem.out_size)))
+        passes = 2 * problem.batch * problem.out_channels * sum(problem.kernel_size)
+        calls = -(-length // chunk(problem))
+        return passes * (length / rates.elementwise + calls * rates.call)
+
+    def error_bound(self, problem: ConvProblem) -> ErrorBound:
+        """Keep gamma(K + 2): `factors` admits only taps that leave the passes room for their own roundings."""
+        return ErrorBound("componentwise", problem.terms + 2)
+
+    def workspace(self, problem: ConvProblem, out: Triple) -> int:
+        """Two flat blocks and one chunk of products."""
+        block = int(np.prod(problem.block_shape(out)))
+        return (2 * block + chunk(problem)) * np.dtype(problem.dtype).itemsize
+
+    def prepare(self, problem: ConvProblem, weight: Array) -> Array:
+        """Return the factors (O, K_D + K_H + K_W)."""
+        split = factors(weight)
+        if split is None:
+            raise ValueError(f"the problem says its weights are separable, but they are not: {problem}")
+        return split
+
+    def run(
+        self,
+        problem: ConvProblem,
+        prepared: Array,
+        bias: Array | None,
+        block: Array,
+        region: Region,
+        out: Array,
+        scratch: Scratch,
+    ) -> None:
+        """Pass by pass over the whole flat block; each position sums its taps in order."""
+        flat = block.reshape(block.shape[0], -1)
+        grid = lattice(problem, region.shape)
+        size_d, size_h, _ = problem.kernel_size
+        steps = (1, block.shape[3], block.shape[2] * block.shape[3])
+        spreads = [step * dilation for step, dilation in zip(steps, problem.dilation[::-1], strict=True)]
+        buffers = [scratch.array(name, (flat.shape[1],), block.dtype) for name in ("first", "second")]
+        product = scratch.array("products", (chunk(problem),), block.dtype)
+        share = problem.out_channels // problem.groups
+        for channel, taps in enumerate(prepared):
+            a, b, c = np.split(taps, (size_d, size_d + size_h))
+            values = flat[channel // share]
+            for kernel, spread, target in zip((c, b, a), spreads, (*buffers, buffers[0]), strict=True):
+                values = _pass(values, kernel, spread, target, product)
+            np.add(grid.outputs(buffers[0]), 0 if bias is None else bias[channel], out=out[channel])
+
+
+def _pass(values: Array, kernel: Array, spread: int, target: Array, product: Array) -> Array:
+    """Correlate flat values with a 1-D kernel whose taps are `spread` positions apart."""
+    length = values.size - (kernel.size - 1) * spread
+    for start in range(0, length, product.size):
+        stop = min(start + product.size, length)
+        total, term = target[start:stop], product[: stop - start]
+        np.multiply(values[start:stop], kernel[0], out=total)
+        for tap in range(1, kernel.size):
+            at = start + tap * spread
+            np.multiply(values[at : at + total.size], kernel[tap], out=term)
+            np.add(total, term, out=total)
+    return target[: max(length, 0)]
+
+
+ALGORITHM = Separable()

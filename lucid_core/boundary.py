@@ -1,0 +1,152 @@
+"""What stands beyond the border of a volume: the four padding modes.
+
+A border always comes from the whole volume, never from a tile. Along one axis, each position of a padded block
+takes a source voxel (or a real zero); `axis_pieces` sorts these positions into what must be read from the
+volume and what can be copied inside the block, and `fill` carries that out for the three axes.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.errors import ArgumentError
+from lucid_core.regions import Region, Triple
+from lucid_core.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class PaddingMode:
+    """One padding mode: its name here, what others call it, and the widest pad an axis of `n` voxels allows."""
+
+    name: str
+    numpy: str
+    scipy: str
+    torch: str
+    widest: str
+
+
+PADDING_MODES = {
+    mode.name: mode
+    for mode in (
+        PaddingMode("zeros", "constant", "constant", "constant", ""),
+        PaddingMode("reflect", "reflect", "mirror", "reflect", "less than the axis"),
+        PaddingMode("replicate", "edge", "nearest", "replicate", ""),
+        PaddingMode("circular", "wrap", "wrap", "circular", "at most the axis"),
+    )
+}
+
+
+def padding_mode(name: str) -> str:
+    """Return `name` if it is a padding mode; otherwise raise `ArgumentError` naming the mode meant."""
+    if name in PADDING_MODES:
+        return name
+    legal = ", ".join(PADDING_MODES)
+    for mode in PADDING_MODES.values():
+        if name in (mode.numpy, mode.scipy, mode.torch):
+            raise ArgumentError(f"padding_mode {name!r} is called {mode.name!r} here; legal: {legal}")
+    raise ArgumentError(f"unknown padding_mode {name!r}; legal: {legal}.{did_you_mean(name, PADDING_MODES)}")
+
+
+def pad_fits(mode: str, pad: int, size: int) -> bool:
+    """Say whether an axis of `size` voxels can be padded by `pad` voxels in this mode."""
+    return pad < size if mode == "reflect" else pad <= size if mode == "circular" else True
+
+
+def source_index(position: int, size: int, mode: str) -> int | None:
+    """Return the voxel of an axis of `size` that stands at `position` (may lie outside), None for a zero."""
+    if 0 <= position < size:
+        return position
+    if mode == "replicate":
+        return min(max(position, 0), size - 1)
+    if mode == "circular":
+        return position % size
+    if mode == "reflect":
+        return -position if position < 0 else 2 * (size - 1) - position
+    return None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Positions `block` of a padded block that take the voxels `start` to `stop`, last first if `reverse`."""
+
+    block: slice
+    start: int
+    stop: int
+    reverse: bool
+
+
+@dataclass(frozen=True)
+class AxisPieces:
+    """How one axis of a padded block is filled: runs to read, positions to copy inside it, positions of zeros."""
+
+    runs: tuple[Run, ...]
+    copies: tuple[tuple[int, int], ...]
+    zeros: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def axis_pieces(start: int, stop: int, size: int, mode: str) -> AxisPieces:
+    """Sort the positions `start` to `stop` of an axis of `size` voxels (they may lie outside) into pieces."""
+    sources = [source_index(position, size, mode) for position in range(start, stop)]
+    inside = range(max(start, 0), min(stop, size))
+    home = {position: position - start for position in inside}
+    for at, source in enumerate(sources):
+        if source is not None:
+            home.setdefault(source, at)
+    read = sorted((at, source) for source, at in home.items())
+    copies = [(at, home[source]) for at, source in enumerate(sources) if source is not None and home[source] != at]
+    zeros = [at for at, source in enumerate(sources) if source is None]
+    return AxisPieces(tuple(_runs(read)), tuple(copies), tuple(zeros))
+
+
+def _runs(read: list[tuple[int, int]]) -> list[Run]:
+    """Join (position in block, source voxel) pairs, in order of position, into runs of step +1 or -1."""
+    runs: list[Run] = []
+    for at, source in read:
+        last = runs[-1] if runs else None
+        if last and last.block.stop == at:
+            single = last.stop - last.start == 1
+            if source == last.stop and (single or not last.reverse):
+                runs[-1] = Run(slice(last.block.start, at + 1), last.start, source + 1, False)
+                continue
+            if source == last.start - 1 and (single or last.reverse):
+                runs[-1] = Run(slice(last.block.start, at + 1), source, last.stop, True)
+                continue
+        runs.append(Run(slice(at, at + 1), source, source + 1, False))
+    return runs
+
+
+Read = Callable[[Region, npt.NDArray[Any]], None]
+"""Reads a region that lies inside the volume into an array (C, d, h, w), which may be a reversed view."""
+
+
+def fill(block: npt.NDArray[Any], region: Region, size: Triple, mode: str, read: Read) -> None:
+    """Fill `block` (C, d, h, w) with the voxels of `region`, which may reach outside a volume of `size`."""
+    pieces = [axis_pieces(*ends, mode) for ends in zip(region.start, region.stop, size, strict=True)]
+    for runs in itertools.product(*(axis.runs for axis in pieces)):
+        target = block[(slice(None), *(run.block for run in runs))]
+        flip = tuple(slice(None, None, -1 if run.reverse else 1) for run in runs)
+        source = Region(_triple(run.start for run in runs), _triple(run.stop for run in runs))
+        read(source, target[(slice(None), *flip)])
+    for axis, piece in enumerate(pieces, start=1):
+        along = np.moveaxis(block, axis, 0)
+        if piece.zeros:
+            along[list(piece.zeros)] = 0
+        for at, home in piece.copies:
+            along[at] = along[home]
+
+
+def planes_read(region: Region, size: Triple, mode: str) -> tuple[int, int]:
+    """Return the first and one past the last D plane of the volume that `fill` reads for `region`, (0, 0) for none."""
+    runs = axis_pieces(region.start[0], region.stop[0], size[0], mode).runs
+    return (min(run.start for run in runs), max(run.stop for run in runs)) if runs else (0, 0)
+
+
+def _triple(values: Any) -> Triple:
+    d, h, w = values
+    return d, h, w

@@ -1,0 +1,127 @@
+"""The convolution as a function of arrays."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.errors import ArgumentTypeError, ShapeError
+from lucid_core.execute import execute
+from lucid_core.factors import factors
+from lucid_core.planner import plan
+from lucid_core.problem import LayerArguments, Size, conv_problem, integer, layer_arguments
+from lucid_core.volume import ArrayReader, ArrayWriter, arithmetic_dtype, promoted
+
+Array = npt.NDArray[Any]
+
+
+def zeros(*shape: Any, dtype: npt.DTypeLike = np.float32) -> Array:
+    """Return an array of zeros, float32 unless said.
+
+    >>> zeros(2, 1, 4, 4, 4).shape
+    (2, 1, 4, 4, 4)
+    """
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    return np.zeros(sizes, dtype)
+
+
+def conv3d(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    *,
+    algorithm: str = "auto",
+    engine: str = "auto",
+    accuracy: str = "componentwise",
+    threads: int | None = None,
+) -> Array:
+    """Cross-correlate volumes with filters (never flipped), as `torch.nn.functional.conv3d` does.
+
+    Parameters: x (N, C, D, H, W) or one volume (C, D, H, W); weight (O, C/groups, K_D, K_H, K_W); bias (O,).
+    A size is an int or three (D, H, W); padding also "same" (stride 1; an odd total goes above) or "valid".
+
+    Returns a new array (N, O, D', H', W') with D' = floor((D + 2p - d(k-1) - 1) / s + 1), in x's dtype; integers
+    become float32, those over 16 bits float64; float16 is computed in float32. At every voxel the error is at most
+    gamma(K + 2) * (sum |x||w| + |b|), K the number of products summed (`lucid_core.algorithms.ErrorBound`).
+
+    Raises `ValueError` for arguments that do not fit, `TypeError` for a wrong type, before any work.
+
+    >>> x = np.arange(27.0).reshape(1, 1, 3, 3, 3)
+    >>> conv3d(x, np.ones((1, 1, 2, 2, 2)), stride=2).item()
+    52.0
+    """
+    volumes, filters = np.asarray(x), np.asarray(weight)
+    offsets = None if bias is None else np.asarray(bias)
+    batch = _batch(volumes)
+    dtype = arithmetic_dtype(volumes.dtype)
+    _check_dtypes(volumes, filters, offsets)
+    layer = _layer(filters, offsets, stride, padding, dilation, groups, padding_mode)
+    filters = filters.astype(dtype, copy=False)
+    problem = conv_problem(
+        _shape5(batch), layer, bias=offsets is not None, dtype=dtype.name, separable=factors(filters) is not None
+    )
+    chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=threads)
+    out = np.empty(problem.out_shape, dtype)
+    execute(chosen, filters, None if offsets is None else offsets.astype(dtype), ArrayReader(batch), ArrayWriter(out))
+    result = out.astype(promoted(volumes.dtype), copy=False)
+    return result if volumes.ndim == 5 else result[0]
+
+
+def _batch(volumes: Array) -> Array:
+    if volumes.ndim not in (4, 5):
+        raise ShapeError(
+            f"x must have 5 axes (N, C, D, H, W), or 4 (C, D, H, W) for one volume, not {volumes.ndim}: "
+            f"its shape is {volumes.shape}"
+        )
+    return volumes if volumes.ndim == 5 else volumes[None]
+
+
+def _shape5(batch: Array) -> tuple[int, int, int, int, int]:
+    n, c, d, h, w = batch.shape
+    return n, c, d, h, w
+
+
+def _check_dtypes(volumes: Array, filters: Array, offsets: Array | None) -> None:
+    """Weight and bias have the dtype of x, or the one it is promoted to: mixing is refused, as in torch."""
+    legal = {promoted(volumes.dtype), arithmetic_dtype(volumes.dtype)}
+    for name, array in (("weight", filters), ("bias", offsets)):
+        if array is not None and array.dtype.newbyteorder("=") not in legal:
+            raise ArgumentTypeError(
+                f"{name} has dtype {array.dtype} and x has dtype {volumes.dtype}; "
+                f"legal for {name}: {', '.join(sorted(one.name for one in legal))}; convert it with .astype"
+            )
+
+
+def _layer(
+    filters: Array,
+    offsets: Array | None,
+    stride: Size,
+    padding: Size | str,
+    dilation: Size,
+    groups: int,
+    padding_mode: str,
+) -> LayerArguments:
+    if filters.ndim != 5:
+        raise ShapeError(
+            f"weight must have 5 axes (out_channels, in_channels / groups, K_D, K_H, K_W), not {filters.ndim}: "
+            f"its shape is {filters.shape}"
+        )
+    out_channels, share, *kernel_size = filters.shape
+    layer = layer_arguments(
+        share * integer("groups", groups, 1),
+        out_channels,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+    )
+    if offsets is not None and offsets.shape != (out_channels,):
+        raise ShapeError(f"bias must have shape ({out_channels},), one value an output channel, not {offsets.shape}")
+    return layer

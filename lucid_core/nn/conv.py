@@ -1,0 +1,97 @@
+"""The 3-D convolution layer."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.errors import ArgumentError, ArgumentTypeError
+from lucid_core.functional import conv3d
+from lucid_core.nn.init import kaiming_bound, uniform
+from lucid_core.nn.module import Module, Parameter
+from lucid_core.planner import DEVICES
+from lucid_core.problem import Size, layer_arguments
+from lucid_core.registry import choose
+
+DTYPES = ("float16", "float32", "float64")
+
+
+class Conv3d(Module):
+    """3-D cross-correlation of (N, C, D, H, W), or of one volume (C, D, H, W).
+
+    Sizes are an int or three (D, H, W). `padding` also takes "same" (stride 1; an odd total puts the extra voxel
+    at the high end) or "valid"; `padding_mode` is zeros, reflect, replicate or circular; `device` is "cpu" or
+    None; `dtype` is float16, float32 (the default) or float64.
+
+    `weight` (out_channels, in_channels / groups, K_D, K_H, K_W) starts Kaiming uniform, U(-b, b) with
+    b = sqrt(6 / fan_in) (He et al., ICCV 2015); `bias` (out_channels,), or None, starts U(-c, c) with
+    c = 1 / sqrt(fan_in); fan_in = in_channels / groups * K_D * K_H * K_W. `lucid_core.manual_seed` makes them
+    the same again.
+
+    Wrong arguments raise `ValueError` or `TypeError` here, not at the first call.
+
+    >>> Conv3d(1, 16, 3, padding=1)
+    Conv3d(1, 16, kernel_size=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: str | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        layer = layer_arguments(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
+        if not isinstance(bias, (bool, np.bool_)):
+            raise ArgumentTypeError(f"bias must be True or False, not {bias!r}")
+        self.in_channels = layer.in_channels
+        self.out_channels = layer.out_channels
+        self.kernel_size = layer.kernel_size
+        self.stride = layer.stride
+        self.padding = layer.padding
+        self.dilation = layer.dilation
+        self.groups = layer.groups
+        self.padding_mode = layer.padding_mode
+        self.device = choose("device", "cpu" if device is None else str(device), DEVICES)
+        self.dtype = _dtype(dtype)
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        fan_in = math.prod(shape[1:])
+        self.weight = Parameter(uniform(shape, kaiming_bound(fan_in), self.dtype))
+        self.bias = Parameter(uniform(shape[:1], 1 / math.sqrt(fan_in), self.dtype)) if bias else None
+
+    def forward(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Convolve x: see `lucid_core.conv3d`."""
+        return conv3d(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
+        )
+
+    def extra_repr(self) -> str:
+        """Return the arguments: the first five always, the others where they differ from the default."""
+        parts = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}",
+            f"stride={self.stride}, padding={self.padding}",
+        ]
+        parts += [f"dilation={self.dilation}"] if self.dilation != (1, 1, 1) else []
+        parts += [f"groups={self.groups}"] if self.groups != 1 else []
+        parts += ["bias=False"] if self.bias is None else []
+        parts += [f"padding_mode={self.padding_mode}"] if self.padding_mode != "zeros" else []
+        return ", ".join(parts)
+
+
+def _dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Return a layer's dtype, float32 by default; anything but a float of 16, 32 or 64 bits is refused."""
+    try:
+        given = np.dtype(np.float32 if dtype is None else dtype)
+    except TypeError as error:
+        raise ArgumentTypeError(f"dtype {dtype!r} is not known; legal: {', '.join(DTYPES)}") from error
+    if given.name not in DTYPES:
+        raise ArgumentError(f"dtype {given.name!r} is not a float of the layer; legal: {', '.join(DTYPES)}")
+    return given

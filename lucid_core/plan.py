@@ -1,0 +1,77 @@
+"""The plan of a convolution: what was chosen, what it will take, and every candidate with its price or refusal."""
+
+from dataclasses import dataclass
+
+from lucid_core.problem import ConvProblem
+from lucid_core.regions import Triple
+from lucid_core.units import format_bytes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One algorithm that was weighed: its predicted seconds, or why it was refused."""
+
+    algorithm: str
+    engine: str
+    seconds: float | None
+    refused: str | None
+    accuracy: str
+    error_bound: float
+    """Factor of sum |x||w| + |b| that the error stays under."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory of a run, each copy by itself, in bytes."""
+
+    process: int
+    """The interpreter and its libraries."""
+    weights: int
+    blocks: int
+    """Padded input blocks of all tiles in work."""
+    workspace: int
+    """What the algorithm takes for all tiles in work."""
+    outputs: int
+    """Output blocks of all tiles in work."""
+    reader: int
+    writer: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of it at once."""
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A problem, the algorithm chosen for it, and how it is cut into tiles."""
+
+    problem: ConvProblem
+    algorithm: str
+    engine: str
+    device: str
+    threads: int
+    tile: Triple
+    """Output voxels of one tile along D, H, W."""
+    tiles: int
+    memory: Memory
+    limit_bytes: int | None
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"algorithm {self.algorithm} ({self.engine}) on {self.threads} threads",
+            f"{self.tiles} tiles of {'x'.join(map(str, self.tile))} output voxels (D, H, W)",
+            f"peak memory {format_bytes(self.memory.peak_bytes)}",
+        ]
+        return "\n".join([*lines, *(self._line(candidate) for candidate in self.candidates)])
+
+    def _line(self, candidate: Candidate) -> str:
+        verdict = f"{candidate.seconds:.3g} s" if candidate.seconds is not None else f"refused: {candidate.refused}"
+        mark = "*" if candidate.algorithm == self.algorithm else " "
+        return f"{mark} {candidate.algorithm} ({candidate.engine}): {verdict}"
+
+
+def slots(threads: int) -> int:
+    """Return how many tiles are in work at once: one a thread and one that is read or written meanwhile."""
+    return 1 if threads == 1 else threads + 1

@@ -1,0 +1,131 @@
+"""The planner: weighs the algorithms for a problem and cuts the output into tiles.
+
+The algorithm follows from the problem, the engine and the rates of the machine. The tile follows from these and
+the threads too, which is allowed, because no result depends on it.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from lucid_core import machine
+from lucid_core.algorithms import Algorithm, algorithms
+from lucid_core.errors import ArgumentError, LimitError
+from lucid_core.plan import Candidate, Memory, Plan, slots
+from lucid_core.problem import ConvProblem, integer, triple
+from lucid_core.regions import Triple
+from lucid_core.registry import choose
+from lucid_core.units import format_bytes
+
+ENGINES = ("numpy",)
+"""What runs the arithmetic."""
+ACCURACIES = ("componentwise", "normwise")
+"""The error bounds an algorithm may state, the strictest first; each admits those before it."""
+DEVICES = ("cpu",)
+
+SLOT_BYTES = 64 << 20
+"""Memory of one tile in work that the planner aims below."""
+TILES_PER_THREAD = 4
+PROCESS_BYTES = 100 << 20
+"""Resident memory of the interpreter with NumPy, nibabel and h5py."""
+
+
+def plan(
+    problem: ConvProblem,
+    *,
+    algorithm: str = "auto",
+    engine: str = "auto",
+    accuracy: str = "componentwise",
+    threads: int | None = None,
+    tile: Triple | None = None,
+) -> Plan:
+    """Choose the algorithm and the tiles for a problem. Pure: from shapes alone, no data.
+
+    Raises `ArgumentError` for an unknown name, or where the algorithm asked for refuses the problem.
+    """
+    choose("engine", engine, ("auto", *ENGINES))
+    choose("accuracy", accuracy, ACCURACIES)
+    choose("algorithm", algorithm, ("auto", *algorithms()))
+    threads = machine.cores() if threads in (None, 0) else integer("threads", threads, 1)
+    candidates = _candidates(problem, engine, accuracy)
+    chosen = _chosen(candidates, algorithm)
+    member = algorithms()[chosen.algorithm]
+    tile = _choose_tile(problem, member, threads) if tile is None else _asked_tile(problem, tile)
+    count = problem.batch * math.prod(-(-n // t) for n, t in zip(problem.out_size, tile, strict=True))
+    memory = _memory(problem, member, tile, slots(threads))
+    return Plan(problem, chosen.algorithm, chosen.engine, "cpu", threads, tile, count, memory, None, candidates)
+
+
+def limit(chosen: Plan, limit_bytes: int | None, *, reader: int = 0, writer: int = 0) -> Plan:
+    """Return the plan with the memory of its reader and writer added and the limit it has to keep.
+
+    Raises `LimitError`, naming the largest part, where the predicted peak passes the limit.
+    """
+    memory = replace(chosen.memory, reader=reader, writer=writer)
+    if limit_bytes is not None and memory.peak_bytes > limit_bytes:
+        part, size = max(vars(memory).items(), key=lambda item: item[1])
+        raise LimitError(
+            f"this would take {format_bytes(memory.peak_bytes)} of memory ({part}: {format_bytes(size)}), "
+            f"but {format_bytes(limit_bytes)} are available; use smaller tiles (--tile), fewer threads "
+            "or fewer output channels"
+        )
+    return replace(chosen, memory=memory, limit_bytes=limit_bytes)
+
+
+def _candidates(problem: ConvProblem, engine: str, accuracy: str) -> tuple[Candidate, ...]:
+    admitted = ACCURACIES[: ACCURACIES.index(accuracy) + 1]
+    rates = machine.RATES[problem.dtype]
+    candidates = []
+    for name, member in algorithms().items():
+        bound = member.error_bound(problem)
+        refused = member.refuses(problem)
+        if engine not in ("auto", member.engine):
+            refused = f"it belongs to engine {member.engine!r}"
+        elif bound.accuracy not in admitted:
+            refused = f"its error is bounded {bound.accuracy} only; ask for accuracy={bound.accuracy!r}"
+        seconds = None if refused else member.cost(problem, rates)
+        candidates.append(Candidate(name, member.engine, seconds, refused, bound.accuracy, bound.gamma(problem.dtype)))
+    return tuple(candidates)
+
+
+def _chosen(candidates: tuple[Candidate, ...], algorithm: str) -> Candidate:
+    """Return the cheapest candidate, or the one asked for."""
+    if algorithm != "auto":
+        candidate = next(one for one in candidates if one.algorithm == algorithm)
+        if candidate.refused:
+            raise ArgumentError(f"algorithm {algorithm!r} cannot compute this: {candidate.refused}; use 'auto'")
+        return candidate
+    return min((one for one in candidates if one.seconds is not None), key=lambda one: one.seconds or 0.0)
+
+
+def _choose_tile(problem: ConvProblem, member: Algorithm, threads: int) -> Triple:
+    """Cut whole planes into slabs along D, enough for the threads; then H, then W, until a tile fits its memory."""
+    pieces = -(-TILES_PER_THREAD * threads // max(problem.batch, 1))
+    depth, height, width = problem.out_size
+    tile = [max(1, -(-depth // pieces)), height, width]
+    for axis in range(3):
+        while tile[axis] > 1 and _tile_bytes(problem, member, (tile[0], tile[1], tile[2])) > SLOT_BYTES:
+            tile[axis] = -(-tile[axis] // 2)
+    return tile[0], tile[1], tile[2]
+
+
+def _asked_tile(problem: ConvProblem, tile: Triple) -> Triple:
+    d, h, w = (min(asked, size) for asked, size in zip(triple("tile", tile, 1), problem.out_size, strict=True))
+    return d, h, w
+
+
+def _tile_parts(problem: ConvProblem, member: Algorithm, tile: Triple) -> tuple[int, int, int]:
+    itemsize = np.dtype(problem.dtype).itemsize
+    block = problem.in_channels * math.prod(problem.block_shape(tile)) * itemsize
+    return block, member.workspace(problem, tile), problem.out_channels * math.prod(tile) * itemsize
+
+
+def _tile_bytes(problem: ConvProblem, member: Algorithm, tile: Triple) -> int:
+    return sum(_tile_parts(problem, member, tile))
+
+
+def _memory(problem: ConvProblem, member: Algorithm, tile: Triple, count: int) -> Memory:
+    block, workspace, output = _tile_parts(problem, member, tile)
+    weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize
+    return Memory(PROCESS_BYTES, weights, count * block, count * workspace, count * output, 0, 0)

@@ -1,0 +1,36 @@
+"""Names and what they stand for: the members of one folder, and "did you mean".
+
+A family (algorithms, kernels, formats, commands) is a package with one module a member. Nothing registers
+itself: the folder is the list.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from functools import cache
+from types import ModuleType
+
+from lucid_core.errors import ArgumentError
+
+
+@cache
+def members(package: str) -> dict[str, ModuleType]:
+    """Import and return the modules of `package` by name, in alphabetical order."""
+    path = importlib.import_module(package).__path__
+    names = sorted(module.name for module in pkgutil.iter_modules(path))
+    return {name: importlib.import_module(f"{package}.{name}") for name in names}
+
+
+def did_you_mean(name: str, legal: Iterable[str]) -> str:
+    """Return ' Did you mean ...?' for the nearest legal name, or '' where none is near."""
+    near = difflib.get_close_matches(name, list(legal), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def choose(kind: str, name: str, legal: Iterable[str]) -> str:
+    """Return `name` if it is one of `legal`, else raise `ArgumentError` naming the legal ones and the nearest."""
+    legal = list(legal)
+    if name in legal:
+        return name
+    raise ArgumentError(f"unknown {kind} {name!r}; legal: {', '.join(legal)}.{did_you_mean(name, legal)}")

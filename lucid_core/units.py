@@ -1,0 +1,77 @@
+"""Lengths and sizes in memory as people write them.
+
+A `Length` is three numbers (D, H, W) with one unit, such as `1.5mm`, `800um` or `3,5,3vox`. It becomes voxels
+once, where a kernel meets the spacing of its volume.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from lucid_core.errors import ArgumentError
+
+MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "nm": 1e-6}
+"""Physical units and their size in millimetres; `vox` is the one unit that is not physical."""
+
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_LENGTH = re.compile(rf"({_NUMBER}(?:[,x]{_NUMBER}){{0,2}})\s*([a-zµ]*)")
+_LEGAL = "write it like 1.5mm, 800um, 2vox or 3,5,3vox"
+
+Spacing = tuple[float, float, float]
+"""Millimetres from voxel to voxel along D, H, W."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """A positive length along D, H and W, all in one unit: mm, um, nm or vox."""
+
+    values: tuple[float, float, float]
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Length":
+        """Read `1.5mm`, `3,5,3vox` and the like; a bare number is an `ArgumentError`, as it could mean either."""
+        match = _LENGTH.fullmatch(text.strip())
+        numbers = re.split("[,x]", match[1]) if match else []
+        unit = match[2].replace("µ", "u") if match else ""
+        if not match or len(numbers) == 2:
+            raise ArgumentError(f"{text!r} is not a length: {_LEGAL}")
+        if unit not in (*MM_PER_UNIT, "vox"):
+            given = f"has the unknown unit {unit!r}" if unit else "has no unit"
+            raise ArgumentError(f"the length {text!r} {given}: {_LEGAL}")
+        values = [float(number) for number in numbers] * (3 // len(numbers))
+        if not all(0 < value < math.inf for value in values):
+            raise ArgumentError(f"the length {text!r} is not positive: {_LEGAL}")
+        return cls((values[0], values[1], values[2]), unit)
+
+    def __str__(self) -> str:
+        same = len(set(self.values)) == 1
+        return ",".join(f"{value:.10g}" for value in self.values[: 1 if same else 3]) + self.unit
+
+    def millimetres(self) -> Spacing:
+        """Return the length in mm along D, H, W; a length in voxels is an `ArgumentError`."""
+        if self.unit == "vox":
+            raise ArgumentError(f"{self} is in voxels where a physical length is needed: write mm, um or nm")
+        d, h, w = (value * MM_PER_UNIT[self.unit] for value in self.values)
+        return d, h, w
+
+    def voxels(self, spacing: Spacing | None) -> tuple[float, float, float]:
+        """Return the length in voxels of a volume with `spacing` mm along D, H, W."""
+        if self.unit == "vox":
+            return self.values
+        if spacing is None:
+            raise ArgumentError(
+                f"{self} needs the spacing of the volume, which its file does not hold: "
+                "give it as --spacing 1.5,1,1mm (D,H,W), or the length in vox"
+            )
+        d, h, w = (length / step for length, step in zip(self.millimetres(), spacing, strict=True))
+        return d, h, w
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes as people read it: `512 B`, `1.5 GiB`."""
+    units = iter(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+    unit = next(units)
+    while count >= 1024 and unit != "PiB":
+        count, unit = count / 1024, next(units)
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

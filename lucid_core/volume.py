@@ -1,0 +1,106 @@
+"""Volumes as the engine sees them: a batch (N, C, D, H, W) that is read and written by regions.
+
+File formats implement `VolumeReader` and `VolumeWriter`; `ArrayReader` and `ArrayWriter` do it for arrays in
+memory. `arithmetic_dtype` and `promoted` say which numbers are computed with.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.errors import ArgumentTypeError
+from lucid_core.regions import Region
+
+Shape5 = tuple[int, int, int, int, int]
+"""Batch, channels, D, H, W."""
+
+
+class VolumeReader(Protocol):
+    """A batch of volumes to read.
+
+    With `random_access`, any region may be read at any time, from several threads. Without, reads come from one
+    thread in the order of the tiles, and `forget` says which planes will never be asked for again.
+    """
+
+    @property
+    def shape(self) -> Shape5:
+        """Shape (N, C, D, H, W)."""
+
+    @property
+    def random_access(self) -> bool:
+        """Whether regions can be read in any order."""
+
+    def read(self, batch: int, region: Region, out: npt.NDArray[Any]) -> None:
+        """Read a region that lies inside volume `batch` into `out` (C, d, h, w), converting to its dtype."""
+
+    def forget(self, batch: int, plane: int) -> None:
+        """Drop what is held of volume `batch` below D plane `plane`, and of earlier volumes."""
+
+
+class VolumeWriter(Protocol):
+    """A batch of volumes to write, tile by tile, in the order of the tiles."""
+
+    def view(self, batch: int, region: Region) -> npt.NDArray[Any] | None:
+        """Return memory (C, d, h, w) to compute the region into directly, or None: then `write` is called."""
+
+    def write(self, batch: int, region: Region, block: npt.NDArray[Any]) -> None:
+        """Write the voxels `block` (C, d, h, w) of a region."""
+
+
+class ArrayReader:
+    """Reads from an array (N, C, D, H, W) of any strides and byte order, which is never modified."""
+
+    random_access = True
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> Shape5:
+        """Shape (N, C, D, H, W)."""
+        n, c, d, h, w = self._array.shape
+        return n, c, d, h, w
+
+    def read(self, batch: int, region: Region, out: npt.NDArray[Any]) -> None:
+        """Copy the region into `out`."""
+        out[...] = self._array[(batch, slice(None), *region.slices)]
+
+    def forget(self, batch: int, plane: int) -> None:
+        """Keep everything: the array is the caller's."""
+
+
+class ArrayWriter:
+    """Computes straight into an array (N, C, D, H, W)."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+
+    def view(self, batch: int, region: Region) -> npt.NDArray[Any] | None:
+        """Return the region of the array."""
+        view: npt.NDArray[Any] = self._array[(batch, slice(None), *region.slices)]
+        return view
+
+    def write(self, batch: int, region: Region, block: npt.NDArray[Any]) -> None:
+        """Copy `block` into the region."""
+        self._array[(batch, slice(None), *region.slices)] = block
+
+
+def promoted(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return the dtype a result has: floats keep theirs, integers become the one they are computed in."""
+    given = np.dtype(dtype).newbyteorder("=")
+    return given if given.kind == "f" and given.itemsize <= 8 else arithmetic_dtype(given)
+
+
+def arithmetic_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return the dtype of the arithmetic: float32 for floats and integers up to 16 bits and float32, else float64.
+
+    Raises `ArgumentTypeError` for what is not a real number of at most 64 bits.
+    """
+    given = np.dtype(dtype)
+    if given.kind not in "fiub" or given.itemsize > 8:
+        raise ArgumentTypeError(
+            f"cannot convolve values of dtype {given}; legal: float16, float32, float64 and integers of 8 to 64 bits"
+        )
+    single = given.itemsize <= (4 if given.kind == "f" else 2)
+    return np.dtype(np.float32 if single else np.float64)
