@@ -4,7 +4,8 @@ Data goes one way: a *problem* (shapes and geometry, no data), a *planner* that 
 prints itself, and an *execute* that obeys it tile by tile. This package knows no file format and no command line.
 A module imports from its own floor or a lower one (`tests/core/test_floors.py` keeps that):
 
-    0  errors registry optional units regions scratch   words
+    0  errors registry optional units padding           words
+       regions scratch
        blas machine                                     the computer
     1  boundary problem geometry volume                 nouns
     2  lattice factors kernels/ algorithms/             one kernel, one way to convolve a module
@@ -28,9 +29,29 @@ Example::
 
 __version__ = "0.1.0"
 
-from lucid_core import nn
-from lucid_core.errors import LucidError
-from lucid_core.functional import conv3d, zeros
-from lucid_core.nn.init import manual_seed
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lucid_core import nn
+    from lucid_core.errors import LucidError
+    from lucid_core.functional import conv3d, zeros
+    from lucid_core.nn.init import manual_seed
 
 __all__ = ["LucidError", "__version__", "conv3d", "manual_seed", "nn", "zeros"]
+
+_HOMES = {
+    "LucidError": "lucid_core.errors",
+    "conv3d": "lucid_core.functional",
+    "zeros": "lucid_core.functional",
+    "manual_seed": "lucid_core.nn.init",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for, so that the words of the engine cost no NumPy (PEP 562)."""
+    if name == "nn":
+        return importlib.import_module("lucid_core.nn")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""What stands beyond the border of a volume: the four padding modes.
+"""Padded blocks: the voxels of a region, and what stands beyond the border of the volume.
 
 A border always comes from the whole volume, never from a tile. Along one axis, each position of a padded block
 takes a source voxel (or a real zero); `axis_pieces` sorts these positions into what must be read from the
@@ -14,60 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.errors import ArgumentError
+from lucid_core.padding import source_index
 from lucid_core.regions import Region, Triple
-from lucid_core.registry import did_you_mean
-
-
-@dataclass(frozen=True)
-class PaddingMode:
-    """One padding mode: its name here, what others call it, and the widest pad an axis of `n` voxels allows."""
-
-    name: str
-    numpy: str
-    scipy: str
-    torch: str
-    widest: str
-
-
-PADDING_MODES = {
-    mode.name: mode
-    for mode in (
-        PaddingMode("zeros", "constant", "constant", "constant", ""),
-        PaddingMode("reflect", "reflect", "mirror", "reflect", "less than the axis"),
-        PaddingMode("replicate", "edge", "nearest", "replicate", ""),
-        PaddingMode("circular", "wrap", "wrap", "circular", "at most the axis"),
-    )
-}
-
-
-def padding_mode(name: str) -> str:
-    """Return `name` if it is a padding mode; otherwise raise `ArgumentError` naming the mode meant."""
-    if name in PADDING_MODES:
-        return name
-    legal = ", ".join(PADDING_MODES)
-    for mode in PADDING_MODES.values():
-        if name in (mode.numpy, mode.scipy, mode.torch):
-            raise ArgumentError(f"padding_mode {name!r} is called {mode.name!r} here; legal: {legal}")
-    raise ArgumentError(f"unknown padding_mode {name!r}; legal: {legal}.{did_you_mean(name, PADDING_MODES)}")
-
-
-def pad_fits(mode: str, pad: int, size: int) -> bool:
-    """Say whether an axis of `size` voxels can be padded by `pad` voxels in this mode."""
-    return pad < size if mode == "reflect" else pad <= size if mode == "circular" else True
-
-
-def source_index(position: int, size: int, mode: str) -> int | None:
-    """Return the voxel of an axis of `size` that stands at `position` (may lie outside), None for a zero."""
-    if 0 <= position < size:
-        return position
-    if mode == "replicate":
-        return min(max(position, 0), size - 1)
-    if mode == "circular":
-        return position % size
-    if mode == "reflect":
-        return -position if position < 0 else 2 * (size - 1) - position
-    return None
 
 
 @dataclass(frozen=True)

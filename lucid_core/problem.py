@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lucid_core.boundary import pad_fits, padding_mode
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ShapeError
+from lucid_core.padding import pad_fits, padding_mode
 from lucid_core.regions import Region, Triple
 
 AXES = ("D", "H", "W")

@@ -1,0 +1,83 @@
+"""Types of option values. Each takes a string, from the command line or the environment, or what YAML holds."""
+
+import re
+from typing import Any
+
+import click
+
+from lucid_core.errors import ArgumentError
+from lucid_core.units import Length
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)")
+
+
+def _integer(value: Any) -> int | None:
+    """Return an int written plainly, None for anything else: no `true`, `1.5`, `010` or `1e3`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+        return int(value)
+    return None
+
+
+class Count(click.ParamType):
+    """An integer of at least `least`."""
+
+    name = "integer"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the int or fail with what is legal."""
+        number = _integer(value)
+        if number is None or number < self.least:
+            self.fail(f"{value!r} is not an integer of at least {self.least}.", param, ctx)
+        return number
+
+
+class Size(click.ParamType):
+    """An integer or three (D, H, W), written `3`, `3,3,1`, `3x3x1` or [3, 3, 1]; or one of some words."""
+
+    name = "D,H,W"
+
+    def __init__(self, least: int, words: tuple[str, ...] = ()) -> None:
+        self.least = least
+        self.words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an int, a tuple of three ints, or the word."""
+        if isinstance(value, str) and value in self.words:
+            return value
+        parts = re.split("[,x]", value) if isinstance(value, str) else value
+        parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
+        numbers = [_integer(part) for part in parts]
+        if len(numbers) not in (1, 3) or any(number is None or number < self.least for number in numbers):
+            words = "".join(f", or {word!r}" for word in self.words)
+            self.fail(f"{value!r} is not an integer of at least {self.least} or three (D,H,W){words}.", param, ctx)
+        return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+class LengthType(click.ParamType):
+    """A length with its unit: `1.5mm`, `800um`, `3,5,3vox`."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Length:
+        """Return the `Length` or fail with the legal spellings."""
+        try:
+            return value if isinstance(value, Length) else Length.parse(str(value))
+        except ArgumentError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class Word(click.ParamType):
+    """A name, checked where its meaning is known; in YAML it must be a string too."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the string."""
+        if not isinstance(value, str) or not value:
+            self.fail(f"{value!r} is not a name.", param, ctx)
+        return value

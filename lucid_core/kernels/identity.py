@@ -1,0 +1,16 @@
+"""The kernel that leaves every voxel as it is."""
+
+import numpy as np
+
+from lucid_core.kernels import NamedKernel, Taps
+from lucid_core.regions import Triple
+
+
+def make(size: Triple = (1, 1, 1)) -> Taps:
+    """Return zeros with a one at the centre; along an even size, at the voxel just below it."""
+    taps = np.zeros(size)
+    taps[tuple((count - 1) // 2 for count in size)] = 1
+    return taps
+
+
+KERNEL = NamedKernel("identity", ("size",), make)
