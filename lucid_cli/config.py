@@ -52,7 +52,7 @@ class ConfiguredOption(click.Option):
         except click.BadParameter as error:
             origin = ctx.meta.get(_ORIGINS, {}).get(self.key)
             if origin and ctx.get_parameter_source(self.name or "") is not ParameterSource.COMMANDLINE:
-                error.message += f" It stands in {origin}."
+                raise click.BadParameter(f"{error.message} It stands in {origin}.", ctx, self) from error
             raise
 
 

@@ -21,7 +21,7 @@ from lucid_core import blas
 from lucid_core.algorithms import algorithms
 from lucid_core.boundary import fill
 from lucid_core.events import Observer, Progress, Seconds, ignore
-from lucid_core.plan import Plan, slots
+from lucid_core.plan import Plan
 from lucid_core.scratch import Scratch
 from lucid_core.tiling import Tile, tiles
 from lucid_core.volume import VolumeReader, VolumeWriter
@@ -108,7 +108,7 @@ def _serial(plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) -> N
 
 def _threaded(plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) -> None:
     """Keep `slots` tiles in work; where the reader is a stream, this thread reads."""
-    scratches = [Scratch() for _ in range(slots(plan.threads))]
+    scratches = [Scratch() for _ in range(plan.slots)]
     pending: deque[tuple[Tile, Future[Array]]] = deque()
 
     def read_and_compute(tile: Tile, scratch: Scratch) -> Array:
@@ -117,7 +117,7 @@ def _threaded(plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) ->
     pool = ThreadPoolExecutor(plan.threads, "lucid-tile")
     try:
         for count, tile in enumerate(tiles(plan)):
-            if len(pending) == len(scratches):
+            while pending and (len(pending) == len(scratches) or not _together(plan, pending[0][0], tile)):
                 oldest, future = pending.popleft()
                 finish(oldest, future.result())
             scratch = scratches[count % len(scratches)]
@@ -130,3 +130,8 @@ def _threaded(plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) ->
             finish(tile, future.result())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _together(plan: Plan, oldest: Tile, newest: Tile) -> bool:
+    """Say whether the batch size lets two tiles be in work at once."""
+    return plan.batch_size is None or newest.batch - oldest.batch < plan.batch_size

@@ -57,6 +57,13 @@ class Plan:
     memory: Memory
     limit_bytes: int | None
     candidates: tuple[Candidate, ...]
+    batch_size: int | None = None
+    """Volumes of the batch in work at once, None for no bound."""
+
+    @property
+    def slots(self) -> int:
+        """Tiles in work at once: one a thread and one that is read or written meanwhile."""
+        return slots(self.threads)
 
     def __str__(self) -> str:
         lines = [
@@ -73,5 +80,5 @@ class Plan:
 
 
 def slots(threads: int) -> int:
-    """Return how many tiles are in work at once: one a thread and one that is read or written meanwhile."""
+    """Return how many tiles so many threads have in work at once (`Plan.slots`)."""
     return 1 if threads == 1 else threads + 1

@@ -39,8 +39,12 @@ def plan(
     accuracy: str = "componentwise",
     threads: int | None = None,
     tile: Triple | None = None,
+    batch_size: int | None = None,
 ) -> Plan:
     """Choose the algorithm and the tiles for a problem. Pure: from shapes alone, no data.
+
+    `threads` None or 0 means all cores; `tile` (D, H, W) and `batch_size`, the volumes in work at once, are chosen
+    where None.
 
     Raises `ArgumentError` for an unknown name, or where the algorithm asked for refuses the problem.
     """
@@ -54,7 +58,9 @@ def plan(
     tile = _choose_tile(problem, member, threads) if tile is None else _asked_tile(problem, tile)
     count = problem.batch * math.prod(-(-n // t) for n, t in zip(problem.out_size, tile, strict=True))
     memory = _memory(problem, member, tile, slots(threads))
-    return Plan(problem, chosen.algorithm, chosen.engine, "cpu", threads, tile, count, memory, None, candidates)
+    return Plan(
+        problem, chosen.algorithm, chosen.engine, "cpu", threads, tile, count, memory, None, candidates, batch_size
+    )
 
 
 def limit(chosen: Plan, limit_bytes: int | None, *, reader: int = 0, writer: int = 0) -> Plan:

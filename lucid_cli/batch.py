@@ -1,0 +1,124 @@
+"""All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from lucid_cli import report
+from lucid_cli.formats import Spec, format_of, parse_spec
+from lucid_cli.job import item, peak_rss_bytes, prepare, protected, run
+from lucid_cli.layer import Recipe, recipe
+from lucid_cli.main import exit_code, message
+from lucid_cli.options import Settings
+from lucid_cli.output import check_target, output_specs, write_text
+from lucid_cli.progress import Reporter
+from lucid_core.errors import ArgumentError, OutputError
+
+SOME_FAILED = 7
+
+
+def plan_all(command: str, inputs: tuple[str, ...], settings: Settings) -> tuple[list[report.Item], int]:
+    """Plan every input from its header; return the items and the exit code."""
+    return _Batch(command, inputs, settings, None, dry=True).each()
+
+
+def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -> int:
+    """Convolve every input, write the report, and return the exit code."""
+    batch = _Batch("apply", inputs, settings, config, dry=settings.dry_run)
+    report_path = batch.check_report()
+    items, code = batch.each()
+    if settings.report == "-":
+        click.echo(report.dump(report.report_json("apply", items)), nl=False)
+    elif report_path is not None:
+        write_text(report_path, report.dump(report.report_json("apply", items)), settings.overwrite)
+    return code
+
+
+class _Batch:
+    def __init__(
+        self, command: str, inputs: tuple[str, ...], settings: Settings, config: str | None, *, dry: bool
+    ) -> None:
+        if not inputs:
+            raise ArgumentError(f"no INPUT is given; write it like: lucid-conv3d {command} scan.nii.gz ...")
+        if settings.output is None and not dry:
+            raise ArgumentError("no output is given; name it with -o OUTPUT")
+        self._command = command
+        self._settings = settings
+        self._dry = dry
+        self._inputs = [parse_spec(text) for text in inputs]
+        self._outputs: list[Spec | None] = [None] * len(inputs)
+        if settings.output is not None:
+            self._outputs = [*output_specs(self._inputs, settings.output, settings.name)]
+        self._protected = protected(self._inputs, settings, config)
+        self._recipe: Recipe = recipe(settings)
+
+    def check_report(self) -> Path | None:
+        """Return where the report goes, None for nowhere or stdout, refusing what must not be written over."""
+        settings = self._settings
+        if settings.report in (None, "-"):
+            return None
+        path = Path(str(settings.report))
+        if path.suffix.lower() != ".json":
+            raise ArgumentError(
+                f"--report {path}: the suffix says no form of report; legal: FILE.json, or - for stdout"
+            )
+        if self._dry:
+            raise ArgumentError("--dry-run writes nothing; use --report - to see the report")
+        outputs = [spec.path for spec in self._outputs if spec]
+        return check_target(path, [*self._protected, *outputs], settings.overwrite)
+
+    def each(self) -> tuple[list[report.Item], int]:
+        """Take the inputs one by one; return their items and the exit code."""
+        items: list[report.Item] = []
+        codes: list[int] = []
+        for spec, out in zip(self._inputs, self._outputs, strict=True):
+            try:
+                items.append(self._one(spec, out))
+            except Exception as error:
+                if "--debug" in sys.argv:
+                    raise
+                items.append(report.bare_item(str(spec), "failed", peak_rss_bytes(), message(error)))
+                codes.append(exit_code(error))
+                self._tell(f"Error: {message(error)}", always=True)
+                if self._settings.fail_fast:
+                    break
+        if not codes:
+            return items, 0
+        return items, codes[0] if len(self._inputs) == 1 else SOME_FAILED
+
+    def _one(self, spec: Spec, out: Spec | None) -> report.Item:
+        settings = self._settings
+        with ExitStack() as stack:
+            if out is not None and settings.skip_existing and out.path.exists():
+                self._tell(f"{out.path} exists, skipped")
+                return report.bare_item(str(spec), "skipped", peak_rss_bytes())
+            finals = self._finals(out)
+            job = prepare(spec, out, self._recipe, stack)
+            for warning in job.source.warnings:
+                self._tell(f"Warning: {warning}")
+            if settings.verbose:
+                self._tell(str(job.plan))
+            if self._dry:
+                done = item(job, "planned", None, None)
+            else:
+                with Reporter("none" if settings.quiet else settings.progress, spec.path.name) as observe:
+                    done = run(job, finals, observe)
+            if self._command == "apply":
+                self._tell(report.table(done))
+            return done
+
+    def _finals(self, out: Spec | None) -> list[Path]:
+        """Return the files an output consists of, after checking that each may be written."""
+        if out is None:
+            return []
+        paths = format_of(out).files(out)
+        finals = [check_target(path, self._protected, self._settings.overwrite) for path in paths]
+        if self._settings.report not in (None, "-") and Path(str(self._settings.report)).absolute() in paths:
+            raise OutputError(f"{self._settings.report}: is the output too; name another report")
+        return finals
+
+    def _tell(self, text: str, *, always: bool = False) -> None:
+        if always or not self._settings.quiet:
+            click.echo(text, err=True)

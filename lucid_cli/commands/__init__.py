@@ -1,0 +1,1 @@
+"""The commands, one a module: each parses, calls and prints, and has its click command as `command`."""

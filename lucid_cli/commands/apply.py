@@ -1,0 +1,35 @@
+"""`lucid-conv3d apply`: convolve volumes."""
+
+from typing import Any
+
+import click
+
+from lucid_cli.config import ConfiguredOption, check_environment, dump
+from lucid_cli.options import CONFIG, DEBUG, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, Settings, with_options
+
+EPILOG = """\b
+Examples:
+  lucid-conv3d apply scan.nii.gz -o smooth.nii.gz --kernel gaussian --sigma 1.5mm
+  lucid-conv3d apply scan.nii.gz -o edges.nii.gz --kernel sobel --axis z
+  lucid-conv3d apply scan.nii.gz -o features.nii --out-channels 4 --kernel-size 3 --stride 2 --padding 1
+"""
+
+
+@click.command(name="apply", epilog=EPILOG)
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@with_options(OUTPUT, LAYER, WEIGHTS, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
+@click.pass_context
+def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> int:
+    """Convolve INPUT with a named kernel, trained weights or seeded random ones, and write OUTPUT.
+
+    INPUT and OUTPUT are .nii, .nii.gz, .hdr/.img, .h5:/dataset or .npy files. Options may stand in a YAML file
+    (--config) and in the environment (LUCID_CONV3D_STRIDE=2); flags win.
+    """
+    options = [param for param in ctx.command.params if isinstance(param, ConfiguredOption)]
+    check_environment(options)
+    if params["print_config"]:
+        click.echo(dump(params, options), nl=False)
+        return 0
+    from lucid_cli.batch import apply_all
+
+    return apply_all(inputs, Settings.of(params), params["config"])

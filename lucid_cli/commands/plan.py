@@ -1,0 +1,42 @@
+"""`lucid-conv3d plan`: show what `apply` would do."""
+
+from typing import Any
+
+import click
+
+from lucid_cli.config import ConfiguredOption, check_environment, dump
+from lucid_cli.options import CONFIG, DEBUG, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, Settings, with_options
+
+EPILOG = """\b
+Examples:
+  lucid-conv3d plan scan.nii.gz --kernel gaussian --fwhm 6mm
+  lucid-conv3d plan scan.nii.gz --out-channels 16 --kernel-size 3 --json
+"""
+
+
+@click.command(name="plan", epilog=EPILOG)
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("--json", "as_json", is_flag=True, help="Print the shape report as JSON.")
+@with_options(OUTPUT, LAYER, WEIGHTS, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
+@click.pass_context
+def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **params: Any) -> int:
+    """Plan the convolution of INPUT from its header alone: shapes, memory, and every algorithm weighed.
+
+    Takes the options of `apply`, so that a configuration serves both. Writes nothing.
+    """
+    options = [param for param in ctx.command.params if isinstance(param, ConfiguredOption)]
+    check_environment(options)
+    if params["print_config"]:
+        click.echo(dump(params, options), nl=False)
+        return 0
+    from lucid_cli import report
+    from lucid_cli.batch import plan_all
+
+    items, code = plan_all("plan", inputs, Settings.of(params))
+    if as_json:
+        click.echo(report.dump(report.report_json("plan", items)), nl=False)
+    else:
+        for item in items:
+            click.echo(report.table(item))
+            click.echo(f"{item.plan}\n" if item.plan else "")
+    return code

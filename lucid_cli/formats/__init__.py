@@ -1,0 +1,64 @@
+"""File formats, one a module, found by the suffix of a name.
+
+A format module has `SUFFIXES`, `open_source(spec)` returning a `Source` (header read, no voxel), and
+`open_sink(temporary, target)` returning a `Sink` that writes into a temporary file. `tests/contracts/test_formats.py`
+holds what each must do.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from lucid_core.errors import ArgumentError
+from lucid_core.registry import members
+
+_MODULES = ("hdf5", "nifti", "npy")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A file as named on the command line: its path and, for HDF5, the dataset in it."""
+
+    path: Path
+    inner: str | None
+    suffix: str
+    """Suffix that says the format, in lower case, or '' where none is known."""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.inner}" if self.inner else str(self.path)
+
+    @property
+    def stem(self) -> str:
+        """Name of the file without its suffix."""
+        return self.path.name[: -len(self.suffix)] if self.suffix else self.path.name
+
+
+SUFFIXES = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".hdr": "nifti",
+    ".img": "nifti",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".npy": "npy",
+}
+"""Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
+
+_WITH_DATASET = re.compile(r"(?P<path>.*\.(?:h5|hdf5)):{1,2}(?P<inner>/.*|[^/:\\].*)", re.IGNORECASE | re.DOTALL)
+
+
+def parse_spec(text: str) -> Spec:
+    """Split `file.h5:/group/data` (also with `::`) into path and dataset, and find the suffix of the path."""
+    match = _WITH_DATASET.fullmatch(text)
+    name, inner = (match["path"], match["inner"]) if match else (text, None)
+    lower = Path(name).name.lower()
+    suffix = max((one for one in SUFFIXES if lower.endswith(one)), key=len, default="")
+    return Spec(Path(name), inner, suffix)
+
+
+def format_of(spec: Spec) -> ModuleType:
+    """Return the module for a file's suffix, or raise `ArgumentError` with the suffixes there are."""
+    if not spec.suffix:
+        raise ArgumentError(f"{spec.path}: the suffix says no format known here; legal: {', '.join(SUFFIXES)}")
+    return members(__name__)[SUFFIXES[spec.suffix]]

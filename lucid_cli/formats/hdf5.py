@@ -1,0 +1,236 @@
+"""HDF5: one dataset of a file, chunked or not, with its attributes.
+
+Spacing is the attribute `element_size_um` (z, y, x; micrometres), as microscopy software writes it; `affine` (4, 4)
+maps voxel (x, y, z) to the world in `units`, mm unless said. Both follow the output; every other attribute is copied.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lucid_cli.formats import Spec
+from lucid_cli.formats.npy import AXES, check_array
+from lucid_cli.rawfile import level
+from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, convert, file_block, file_box, five_shape
+from lucid_core.errors import InputError, OutputError
+from lucid_core.geometry import is_usable, spacing_of
+from lucid_core.regions import Region
+from lucid_core.units import MM_PER_UNIT, Spacing
+from lucid_core.volume import Shape5, VolumeReader
+
+DEFAULT_DATASET = "/data"
+OWN_ATTRIBUTES = ("element_size_um", "affine", "axes", "units")
+"""Attributes that follow the output."""
+
+
+class Hdf5Source(Source):
+    """One dataset."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec.path)
+        try:
+            self._file = h5py.File(spec.path, "r")
+        except OSError as error:
+            raise InputError(
+                f"{spec.path}: not a readable HDF5 file: {error}; "
+                "if another program holds it, set HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
+        try:
+            self.dataset = self._find(spec)
+            name = f"{spec.path}:{self.dataset.name}"
+            self._check_storage(name)
+            check_array(name, self.dataset.shape or (), self.dataset.dtype)
+            self.info = self._describe(name)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _find(self, spec: Spec) -> Any:
+        """Return the dataset named, or the only numeric one of three or more axes."""
+        candidates = _volumes(self._file)
+        listing = ", ".join(candidates) or "none"
+        if spec.inner is None:
+            if len(candidates) != 1:
+                raise InputError(
+                    f"{spec.path}: holds {len(candidates)} numeric datasets of 3 or more axes ({listing}); "
+                    f"say which: {spec.path}:/PATH"
+                )
+            return self._file[candidates[0]]
+        found = self._file.get(spec.inner, getlink=False) if spec.inner in self._file else None
+        if not isinstance(found, h5py.Dataset):
+            what = "is a group, not a dataset" if isinstance(found, h5py.Group) else "has no dataset"
+            raise InputError(f"{spec.path}: {what} {spec.inner!r}; datasets of 3 or more axes: {listing}")
+        return found
+
+    def _check_storage(self, name: str) -> None:
+        """Refuse data that lies in other files: the file would decide what is read."""
+        linked = self.dataset.file.filename != self._file.filename
+        if linked or self.dataset.external or self.dataset.is_virtual:
+            raise InputError(f"{name}: its data lies in other files (a link, external or virtual storage): not read")
+
+    def _describe(self, name: str) -> VolumeInfo:
+        dataset = self.dataset
+        spacing, affine = _spacing(dataset), _affine(dataset)
+        if spacing is None and affine is not None:
+            spacing = spacing_of(affine)
+        details = {
+            "units": _text(dataset.attrs.get("units")),
+            "chunks": list(dataset.chunks) if dataset.chunks else None,
+            "compression": dataset.compression,
+        }
+        rank = dataset.ndim
+        return VolumeInfo(name, "hdf5", dataset.shape, AXES[rank], dataset.dtype.name, spacing, affine, details)
+
+    def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002 - nothing to spool
+        """Return a reader over the dataset."""
+        return DatasetReader(self.dataset, roles, self.info.path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class DatasetReader:
+    """Reads regions of a dataset; implements `VolumeReader`."""
+
+    random_access = True
+
+    def __init__(self, dataset: Any, roles: str, name: str) -> None:
+        self._dataset = dataset
+        self._roles = roles
+        self._name = name
+
+    @property
+    def shape(self) -> Shape5:
+        """Shape (N, C, D, H, W)."""
+        return five_shape(self._dataset.shape, self._roles)
+
+    def read(self, batch: int, region: Region, out: Any) -> None:
+        """Read a region of one volume into `out` (C, d, h, w)."""
+        box = file_box(self._roles, batch, region, self.shape[1])
+        try:
+            values = self._dataset[box]
+        except OSError as error:
+            raise InputError(f"{self._name}: damaged or unreadable data: {error}") from error
+        convert(values, None, file_block(self._roles, out))
+
+    def forget(self, batch: int, plane: int) -> None:
+        """Nothing is held."""
+
+
+def _volumes(file: Any) -> list[str]:
+    """Return the names of the numeric datasets of three or more axes, without following links to other files."""
+    found: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iuf" and len(item.shape or ()) >= 3:
+            found.append(f"/{name}")
+
+    file.visititems(visit)
+    return sorted(found)
+
+
+def _spacing(dataset: Any) -> Spacing | None:
+    values = np.asarray(dataset.attrs.get("element_size_um", ()))
+    if values.shape != (3,) or values.dtype.kind not in "fiu" or not all(0 < v < math.inf for v in values):
+        return None
+    z, y, x = (float(value) / 1000 for value in values)
+    return z, y, x
+
+
+def _affine(dataset: Any) -> Any:
+    """Return the affine in mm, None where there is no usable one."""
+    matrix = np.asarray(dataset.attrs.get("affine", ()))
+    if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu" or not is_usable(matrix):
+        return None
+    per_unit = MM_PER_UNIT.get(_text(dataset.attrs.get("units")) or "mm", 1.0)
+    return np.diag([per_unit, per_unit, per_unit, 1.0]) @ matrix
+
+
+def _text(value: Any) -> str | None:
+    return value.decode(errors="replace") if isinstance(value, bytes) else None if value is None else str(value)
+
+
+class Hdf5Sink(Sink):
+    """Writes a new file with one dataset."""
+
+    def __init__(self, temporary: Path, target: Target, inner: str) -> None:
+        self._path = temporary
+        self._axes = target.axes
+        self._channels = target.shape[1]
+        self._file = h5py.File(temporary, "w")
+        try:
+            self._dataset = self._file.create_dataset(
+                inner, target.file_shape, target.dtype, **_storage(target), track_times=False
+            )
+        except (ValueError, TypeError) as error:
+            raise OutputError(f"{inner!r} is no name for a dataset: {error}") from error
+        _write_attributes(self._dataset, target)
+
+    def write(self, batch: int, region: Region, block: Any) -> None:
+        """Write one region."""
+        self._dataset[file_box(self._axes, batch, region, self._channels)] = file_block(self._axes, block)
+
+    def finish(self) -> None:
+        """Close the file and flush it to the disk."""
+        self._file.close()
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _storage(target: Target) -> dict[str, Any]:
+    """Return how the dataset is stored: as said by `--compression`, else like the input dataset, else plain."""
+    source = target.source.dataset if isinstance(target.source, Hdf5Source) else None
+    if target.compression is not None:
+        gzip_level = level(target.compression, 0)
+        return {"compression": "gzip", "compression_opts": gzip_level, "shuffle": True} if gzip_level else {}
+    if source is None or source.chunks is None:
+        return {}
+    storage: dict[str, Any] = {"chunks": True}
+    if source.ndim == len(target.file_shape):
+        storage["chunks"] = tuple(min(pair) for pair in zip(source.chunks, target.file_shape, strict=True))
+    if source.compression in ("gzip", "lzf"):
+        storage |= {"compression": source.compression, "shuffle": source.shuffle}
+        if source.compression == "gzip":
+            storage["compression_opts"] = source.compression_opts
+    return storage
+
+
+def _write_attributes(dataset: Any, target: Target) -> None:
+    if isinstance(target.source, Hdf5Source):
+        for name, value in target.source.dataset.attrs.items():
+            if name not in OWN_ATTRIBUTES and not name.startswith(("DIMENSION", "CLASS", "REFERENCE")):
+                dataset.attrs[name] = value
+    dataset.attrs["axes"] = target.axes
+    if target.spacing is not None:
+        dataset.attrs["element_size_um"] = [step * 1000 for step in target.spacing]
+    if target.affine is not None:
+        dataset.attrs["affine"] = target.affine
+    if target.spacing is not None or target.affine is not None:
+        dataset.attrs["units"] = "mm"
+
+
+def open_source(spec: Spec) -> Source:
+    """Open a dataset to read."""
+    return Hdf5Source(spec)
+
+
+def open_sink(temporaries: list[Path], target: Target, spec: Spec) -> Sink:
+    """Open a temporary HDF5 file to write the dataset of `spec`, `/data` unless it names one."""
+    return Hdf5Sink(temporaries[0], target, spec.inner or DEFAULT_DATASET)
+
+
+def files(spec: Spec) -> list[Path]:
+    """Return the files that an output of this name consists of."""
+    return [spec.path]

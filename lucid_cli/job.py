@@ -1,0 +1,241 @@
+"""One input and its output: planned from headers alone (`prepare`), then carried out (`run`)."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lucid_cli import axes
+from lucid_cli.formats import SUFFIXES, Spec, format_of
+from lucid_cli.layer import Layer, Recipe
+from lucid_cli.options import Settings
+from lucid_cli.output import FULL_DISK, check_input, check_space, temporaries
+from lucid_cli.report import Item
+from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
+from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, five_shape
+from lucid_cli.weights import split as split_weights
+from lucid_core import machine
+from lucid_core.errors import LimitError
+from lucid_core.events import Event, Observer, Seconds
+from lucid_core.execute import execute
+from lucid_core.geometry import affine_of, grid_transform, rescale, scaled
+from lucid_core.plan import Plan
+from lucid_core.planner import limit, plan
+from lucid_core.problem import triple
+from lucid_core.tiling import window_planes
+from lucid_core.volume import VolumeWriter, arithmetic_dtype
+
+WRITER_COPIES = 4
+"""Copies of one tile's output that casting, statistics and writing make at once, at most."""
+
+
+@dataclass
+class Job:
+    """An input whose header was read, the layer for it, and the plan."""
+
+    settings: Settings
+    source: Source
+    roles: str
+    info: VolumeInfo
+    layer: Layer
+    plan: Plan
+    spec: Spec | None
+    """The output, None where only a plan was asked for."""
+    target: Target
+
+
+def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack) -> Job:
+    """Read the header of an input and plan its convolution; `stack` closes the input.
+
+    Raises the errors of the formats, the layer and the planner; reads no voxel and writes nothing.
+    """
+    settings = recipe.settings
+    check_input(spec.path)
+    source: Source = format_of(spec).open_source(spec)
+    stack.callback(source.close)
+    info = _placed(source.info, settings)
+    roles = axes.roles(
+        info,
+        axes=settings.axes,
+        axis4=settings.axis4,
+        in_channels=recipe.in_channels,
+        each_channel_alone=recipe.each_channel_alone,
+    )
+    shape = five_shape(info.shape, roles)
+    dtype = np.dtype(settings.dtype) if settings.dtype else arithmetic_dtype(info.dtype)
+    layer = recipe.build(shape[1], info.spacing, dtype)
+    problem = layer.problem(shape)
+    chosen = plan(
+        problem,
+        algorithm=settings.algorithm,
+        engine=settings.engine,
+        accuracy=settings.accuracy,
+        threads=settings.threads,
+        tile=None if settings.tile is None else triple("tile", settings.tile, 1),
+        batch_size=settings.batch_size,
+    )
+    target = _target(settings, source, info, roles, chosen, out or spec)
+    chosen = limit(
+        chosen,
+        machine.available_bytes(),
+        reader=source.window_bytes(roles, window_planes(chosen)),
+        writer=WRITER_COPIES * chosen.memory.outputs // chosen.slots,
+    )
+    shown = replace(info, axes=roles) if settings.axes else info
+    return Job(settings, source, roles, shown, layer, chosen, out, target)
+
+
+def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
+    """Return the input's info with the spacing that `--spacing` says."""
+    if settings.spacing is None:
+        return info
+    spacing = settings.spacing.millimetres()
+    affine = affine_of(spacing) if info.affine is None else rescale(info.affine, spacing)
+    return replace(info, spacing=spacing, affine=affine)
+
+
+def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, chosen: Plan, out: Spec) -> Target:
+    problem = chosen.problem
+    format_name = SUFFIXES[out.suffix]
+    return Target(
+        shape=problem.out_shape,
+        axes=axes.output_axes(format_name, roles, problem.batch, problem.out_channels),
+        dtype=out_dtype(settings.out_dtype, settings.cast, format_name),
+        problem=problem,
+        source=source,
+        spacing=None if info.spacing is None else scaled(info.spacing, problem),
+        affine=None if info.affine is None else info.affine @ grid_transform(problem),
+        input_spacing=None if settings.spacing is None else settings.spacing.millimetres(),
+        compression=settings.compression,
+        tile_planes_whole=chosen.tile[1:] == problem.out_size[1:],
+    )
+
+
+def run(job: Job, finals: list[Path], observe: Observer) -> Item:
+    """Convolve and write; the output stands in its place, flushed to the disk, when this returns."""
+    began = time.perf_counter()
+    assert job.spec is not None
+    raw = math.prod(job.target.file_shape) * job.target.dtype.itemsize
+    if job.spec.suffix in (".nii", ".img", ".hdr", ".npy"):
+        check_space(finals[0].parent, raw)
+    clock = _Clock(observe)
+    target = job.target
+    if job.settings.cast == "rescale":
+        low_high = CastingWriter(None, target.dtype, "rescale")
+        _convolve(job, low_high, clock, finals[0].parent)
+        slope, inter = rescaling(low_high.statistics, target.dtype)
+        target = replace(target, slope=slope, inter=inter)
+    with temporaries(finals, job.settings.overwrite) as replacement:
+        sink = _open_sink(job.spec, replacement.paths, target)
+        try:
+            writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter)
+            _convolve(job, writer, clock, finals[0].parent)
+            clock.timed("write", sink.finish)
+            job.source.finish()
+        finally:
+            sink.close()
+        clock.timed("write", replacement.commit)
+    seconds = vars(clock.seconds) | {"total": time.perf_counter() - began}
+    return item(job, "ok", writer.statistics, seconds)
+
+
+class _Clock:
+    """Passes events on, and adds up the seconds of the stages over several passes."""
+
+    def __init__(self, observe: Observer) -> None:
+        self._observe = observe
+        self.seconds = Seconds(0.0, 0.0, 0.0)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Seconds):
+            mine = self.seconds
+            self.seconds = Seconds(mine.read + event.read, mine.compute + event.compute, mine.write + event.write)
+        self._observe(event)
+
+    def timed(self, stage: str, function: Callable[[], None]) -> None:
+        """Call a function and add its time to a stage."""
+        began = time.perf_counter()
+        function()
+        self.seconds = replace(self.seconds, **{stage: getattr(self.seconds, stage) + time.perf_counter() - began})
+
+
+def _convolve(job: Job, writer: VolumeWriter, observe: Observer, spool: Path) -> None:
+    reader = job.source.reader(job.roles, spool)
+    execute(job.plan, job.layer.weight, job.layer.bias, reader, writer, observe)
+
+
+def _open_sink(spec: Spec, paths: list[Path], target: Target) -> Sink:
+    """Open the temporary files; a disk that cannot hold the output shows here, before the work."""
+    try:
+        sink: Sink = format_of(spec).open_sink(paths, target, spec)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise LimitError(f"{spec}: the disk has no room for the output: {error.strerror}") from error
+        raise
+    return sink
+
+
+def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str, float] | None) -> Item:
+    """Return the report's item for a job."""
+    problem = job.plan.problem
+    return Item(
+        input=job.info.to_json(),
+        output=_output_json(job, statistics),
+        layer=job.layer.to_json(),
+        shapes={
+            "input": list(problem.in_shape),
+            "padded": list(problem.padded_shape),
+            "output": list(problem.out_shape),
+        },
+        parameters=problem.parameters,
+        macs=problem.macs,
+        plan=job.plan,
+        seconds=seconds or dict.fromkeys(("read", "compute", "write", "total")),
+        peak_rss_bytes=peak_rss_bytes(),
+        status=status,
+        error=None,
+    )
+
+
+def _output_json(job: Job, statistics: Statistics | None) -> dict[str, Any]:
+    target, spec = job.target, job.spec
+    letters = target.axes.replace("n", "t") if len(target.axes) == 4 and target.axes.startswith("xyz") else target.axes
+    info = VolumeInfo(
+        str(spec) if spec else "",
+        SUFFIXES[spec.suffix] if spec else job.info.format,
+        target.file_shape,
+        letters,
+        target.dtype.name,
+        target.spacing,
+        target.affine,
+    )
+    shown = info.to_json() | (statistics.to_json() if statistics else empty_statistics())
+    return shown if spec else shown | {"path": None}
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory this process has had resident."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def open_info(spec: Spec) -> VolumeInfo:
+    """Return what the header of a file says."""
+    check_input(spec.path)
+    source: Source = format_of(spec).open_source(spec)
+    source.close()
+    return source.info
+
+
+def protected(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
+    """Return the files a run reads: none of them may be its output."""
+    paths = [spec.path for spec in inputs]
+    paths += [split_weights(settings.weights)[0]] if settings.weights else []
+    return paths + ([Path(config)] if config else [])

@@ -1,0 +1,191 @@
+"""The layer of a run: from a named kernel, a file of weights, or a seed, and the volume it meets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import lucid_core
+from lucid_cli.options import Settings
+from lucid_cli.weights import Weights, load
+from lucid_core.errors import ArgumentError, ShapeError
+from lucid_core.factors import factors
+from lucid_core.kernels import named_kernel, taps
+from lucid_core.nn import Conv3d
+from lucid_core.planner import DEVICES
+from lucid_core.problem import ConvProblem, LayerArguments, conv_problem, layer_arguments, triple
+from lucid_core.registry import choose
+from lucid_core.units import Length, Spacing
+
+Array = npt.NDArray[Any]
+KERNEL_OPTIONS = ("sigma", "fwhm", "size", "axis")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A Conv3d with its weights in the arithmetic dtype."""
+
+    arguments: LayerArguments
+    weight: Array
+    bias: Array | None
+    device: str
+
+    def problem(self, shape: tuple[int, int, int, int, int]) -> ConvProblem:
+        """Join the layer with an input of shape (N, C, D, H, W)."""
+        return conv_problem(
+            shape,
+            self.arguments,
+            bias=self.bias is not None,
+            dtype=self.weight.dtype.name,
+            separable=factors(self.weight) is not None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every argument, as the report shows them."""
+        arguments = vars(self.arguments) | {
+            "bias": self.bias is not None,
+            "device": self.device,
+            "dtype": self.weight.dtype.name,
+        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is known of a layer before a volume is seen; `build` makes the layer for one."""
+
+    settings: Settings
+    weights: Weights | None
+
+    @property
+    def in_channels(self) -> int | None:
+        """Input channels, where the settings or the weights say them."""
+        if self.settings.in_channels is not None or self.weights is None:
+            return self.settings.in_channels
+        return int(self.weights.weight.shape[1]) * (self.settings.groups or 1)
+
+    @property
+    def each_channel_alone(self) -> bool:
+        """Whether the layer is a named kernel, which filters every channel by itself."""
+        return self.settings.kernel is not None
+
+    def build(self, channels: int, spacing: Spacing | None, dtype: np.dtype[Any]) -> Layer:
+        """Return the layer for a volume of so many channels and this spacing, computed in `dtype`."""
+        if self.settings.kernel is not None:
+            return _named(self.settings, channels, spacing, dtype)
+        if self.weights is not None:
+            return _loaded(self.settings, self.weights, dtype)
+        return _seeded(self.settings, channels, dtype)
+
+
+def recipe(settings: Settings) -> Recipe:
+    """Check that the settings say one thing to convolve with, and load a file of weights."""
+    if settings.kernel is not None and settings.weights is not None:
+        raise ArgumentError("--kernel and --weights both say what to convolve with; give one")
+    for option in KERNEL_OPTIONS:
+        if settings.kernel is None and getattr(settings, option) is not None:
+            raise ArgumentError(f"--{option} belongs to a named kernel; give --kernel NAME too")
+    if settings.kernel is not None:
+        named_kernel(settings.kernel)
+    if settings.weights is not None:
+        return Recipe(settings, load(settings.weights, settings.weights_axes))
+    if settings.kernel is None and settings.kernel_size is None:
+        raise ArgumentError(
+            "nothing says what to convolve with: give --kernel NAME (such as gaussian --sigma 1.5mm), --weights FILE, "
+            "or --kernel-size and --out-channels for seeded random weights"
+        )
+    return Recipe(settings, None)
+
+
+def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np.dtype[Any]) -> Layer:
+    """Filter every channel by itself, keep the grid (padding same) and repeat the border, unless said otherwise."""
+    name = str(settings.kernel)
+    if settings.bias:
+        raise ArgumentError(f"--bias: the kernel {name!r} has no bias")
+    made = taps(name, **_kernel_options(settings, spacing)).astype(dtype)
+    multiple, rest = divmod(settings.out_channels or channels, channels)
+    if rest or multiple != 1 or settings.groups not in (None, channels):
+        raise ShapeError(
+            f"the kernel {name!r} filters each of the {channels} channels by itself: out_channels and groups are "
+            f"{channels}, not {settings.out_channels or channels} and {settings.groups or channels}"
+        )
+    weight = np.repeat(made[np.newaxis, np.newaxis], channels, axis=0)
+    return _layer(settings, weight, None, channels, "same", "replicate")
+
+
+def _kernel_options(settings: Settings, spacing: Spacing | None) -> dict[str, Any]:
+    """Return the kernel's options with lengths in voxels: exact for sigma and fwhm, whole voxels for size."""
+    options: dict[str, Any] = {}
+    for option in ("sigma", "fwhm"):
+        length: Length | None = getattr(settings, option)
+        if length is not None:
+            options[option] = length.voxels(spacing)
+    if settings.size is not None:
+        options["size"] = tuple(_whole(settings.size, voxels) for voxels in settings.size.voxels(spacing))
+    if settings.axis is not None:
+        options["axis"] = settings.axis
+    return options
+
+
+def _whole(size: Length, voxels: float) -> int:
+    if size.unit == "vox" and voxels != int(voxels):
+        raise ArgumentError(f"--size {size}: a kernel has whole voxels, not {voxels:g}")
+    return max(1, int(voxels + 0.5))
+
+
+def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer:
+    if settings.bias and weights.bias is None:
+        raise ShapeError(f"--bias: the weights {settings.weights} hold no bias; leave the option out")
+    bias = None if settings.bias is False or weights.bias is None else weights.bias.astype(dtype)
+    in_channels = int(weights.weight.shape[1]) * (settings.groups or 1)
+    return _layer(settings, weights.weight.astype(dtype), bias, in_channels, 0, "zeros")
+
+
+def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:
+    """Start Kaiming uniform from the seed."""
+    lucid_core.manual_seed(settings.seed)
+    in_channels = settings.in_channels or channels
+    start = Conv3d(
+        in_channels,
+        settings.out_channels or in_channels,
+        settings.kernel_size or 1,
+        groups=settings.groups or 1,
+        bias=settings.bias is not False,
+        dtype=dtype,
+    )
+    bias = None if start.bias is None else start.bias.data
+    return _layer(settings, start.weight.data, bias, in_channels, 0, "zeros")
+
+
+def _layer(
+    settings: Settings, weight: Array, bias: Array | None, in_channels: int, padding: int | str, padding_mode: str
+) -> Layer:
+    """Join weights with the settings, which win over the defaults given here and must agree with the weights."""
+    _agree("out_channels", settings.out_channels, weight.shape[0])
+    _agree("in_channels", settings.in_channels, in_channels)
+    size = None if settings.kernel_size is None else triple("kernel_size", settings.kernel_size, 1)
+    _agree("kernel_size", size, tuple(weight.shape[2:]))
+    if settings.flip:
+        weight = np.ascontiguousarray(weight[:, :, ::-1, ::-1, ::-1])
+    named = settings.kernel is not None
+    arguments = layer_arguments(
+        in_channels,
+        weight.shape[0],
+        tuple(weight.shape[2:]),
+        1 if settings.stride is None else settings.stride,
+        padding if settings.padding is None else settings.padding,
+        1 if settings.dilation is None else settings.dilation,
+        in_channels // weight.shape[1],
+        settings.padding_mode or padding_mode,
+        strided_same=named and settings.padding is None,
+    )
+    if not np.isfinite(weight).all():
+        raise ArgumentError(f"the weights do not fit into {weight.dtype}; give --dtype float64")
+    device = choose("device", settings.device, ("auto", *DEVICES))
+    return Layer(arguments, weight, bias, "cpu" if device == "auto" else device)
+
+
+def _agree(name: str, said: Any, found: Any) -> None:
+    if said is not None and said != found:
+        raise ShapeError(f"{name} is said to be {said}, but the weights have {found}; leave the option out or fix it")

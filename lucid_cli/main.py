@@ -1,0 +1,139 @@
+"""The command `lucid-conv3d`: its commands, loaded when called, and the one place where an error becomes a line."""
+
+import contextlib
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from lucid_core.errors import ArgumentError, InputError, LimitError, LucidError, OutputError, ShapeError
+from lucid_core.registry import did_you_mean
+
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (ShapeError, 5),
+    (ArgumentError, 2),
+    (InputError, 3),
+    (OutputError, 4),
+    (LimitError, 6),
+    (MemoryError, 6),
+    (Exception, 1),
+)
+"""The first class that fits an error gives the exit code."""
+
+
+class Interrupted(BaseException):
+    """A signal that ends the run; what is cleaned up on an error is cleaned up first."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class CommandGroup(click.Group):
+    """A group whose commands are the modules of `lucid_cli.commands`, imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands."""
+        import lucid_cli.commands
+
+        return sorted(module.name for module in pkgutil.iter_modules(lucid_cli.commands.__path__))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return one command."""
+        if name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"lucid_cli.commands.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for an unknown one."""
+        name = args[0] if args else ""
+        if not name.startswith("-") and name not in self.list_commands(ctx):
+            near = did_you_mean(name, self.list_commands(ctx))
+            ctx.fail(f"unknown command {name!r}; legal: {', '.join(self.list_commands(ctx))}.{near}")
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if asked:
+        from lucid_core import __version__
+
+        click.echo(f"lucid-conv3d {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+def cli() -> None:
+    """Convolve 3-D volumes: NIfTI, HDF5 and NumPy files in and out, with the right geometry.
+
+    Exit codes: 0 all done, 1 failed while running, 2 wrong usage, 3 an input cannot be read, 4 the output cannot
+    be written there, 5 shapes or weights do not fit, 6 over the memory or disk limit, 7 some of several inputs
+    failed, 130 interrupted.
+    """
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def message(error: BaseException) -> str:
+    """Return an error as one line; what is not ours names its type, so that it can be reported."""
+    if isinstance(error, LucidError):
+        return " ".join(str(error).split())
+    kind = type(error).__name__
+    return " ".join(f"{kind}: {error} (an unexpected failure; --debug shows where)".split())
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    code = _run()
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.exit(code)
+    os._exit(code)
+
+
+def _run() -> int:
+    try:
+        result = cli.main(prog_name="lucid-conv3d", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            return 2
+        return _say(" ".join(error.format_message().split()), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted; nothing was left behind.", 130)
+    except Interrupted as stop:
+        return _say(f"ended by {stop}; nothing was left behind.", 128 + stop.number)
+    except BrokenPipeError:
+        return 141
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        return _say(message(error), exit_code(error))
+
+
+def _say(text: str, code: int) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(f"Error: {text}", err=True)
+    return code
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> Any:
+    raise Interrupted(number)

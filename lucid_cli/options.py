@@ -1,0 +1,201 @@
+"""Every option, declared once, in the groups of the configuration: layer, weights, volume, run.
+
+`LAYER`, `WEIGHTS`, `VOLUME` and `RUN` are lists of decorators; `with_options` puts such lists on a command.
+`Settings` holds their values, a line an option.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import click
+
+from lucid_cli.config import ConfiguredOption, read_config, read_set
+from lucid_cli.types import Count, LengthType, Size, Word
+from lucid_core.units import Length
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
+Sizes = int | tuple[int, int, int]
+
+
+def option(section: str, *names: str, **attributes: Any) -> Decorator:
+    """Declare an option of a section of the configuration; "" keeps it out of YAML."""
+    return click.option(*names, cls=ConfiguredOption, section=section, **attributes)
+
+
+def with_options(*groups: Sequence[Decorator]) -> Callable[[Function], Function]:
+    """Put the options of several groups on a command, in this order."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed([one for group in groups for one in group]):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+LAYER = [
+    option("layer", "--in-channels", type=Count(1), help="Input channels; by default those of weights and volume."),
+    option("layer", "--out-channels", type=Count(1), help="Output channels; by default those of the weights."),
+    option("layer", "--kernel-size", type=Size(1), help="Kernel voxels, such as 3 or 3,3,1."),
+    option("layer", "--stride", type=Size(1), help="Step from output to output voxel. Default 1."),
+    option("layer", "--padding", type=Size(0, ("same", "valid")), help="Voxels, 'same' or 'valid'. Default 0."),
+    option("layer", "--dilation", type=Size(1), help="Step from tap to tap. Default 1."),
+    option("layer", "--groups", type=Count(1), help="Groups of channels that are convolved apart. Default 1."),
+    option("layer", "--bias/--no-bias", default=None, help="Whether a bias is added. Default: as the weights have it."),
+    option("layer", "--padding-mode", type=Word(), help="zeros, reflect, replicate or circular. Default zeros."),
+    option("layer", "--device", type=Word(), default="cpu", show_default=True, help="Where to compute."),
+    option(
+        "layer", "--dtype", type=click.Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."
+    ),
+    option("layer", "--seed", type=Count(0), default=0, show_default=True, help="Seed of random initial weights."),
+]
+
+WEIGHTS = [
+    option("weights", "--weights", type=Word(), metavar="FILE[:KEY]", help=".npy, .npz, .h5 or .safetensors."),
+    option(
+        "weights",
+        "--weights-axes",
+        type=click.Choice(["zyx", "xyz"]),
+        default="zyx",
+        show_default=True,
+        help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays.",
+    ),
+    option("weights", "--kernel", type=Word(), metavar="NAME", help="gaussian, box, identity, laplacian or sobel."),
+    option("weights", "--sigma", type=LengthType(), help="Standard deviation of the kernel, such as 1.5mm or 2vox."),
+    option("weights", "--fwhm", type=LengthType(), help="Full width at half maximum, such as 6mm."),
+    option("weights", "--size", type=LengthType(), help="Size of the kernel, such as 3vox or 6mm."),
+    option("weights", "--axis", type=Word(), help="Axis of the kernel: z, y or x, also D, H or W."),
+    option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
+]
+
+VOLUME = [
+    option("volume", "--axes", type=Word(), metavar="LETTERS", help="Axes of the array, such as NDHW or zyxc."),
+    option(
+        "volume",
+        "--axis4",
+        type=click.Choice(["auto", "batch", "channel"]),
+        default="auto",
+        show_default=True,
+        help="What the 4th axis of a NIfTI is.",
+    ),
+    option(
+        "volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W, such as 2,1,1mm, instead of the file's."
+    ),
+    option("volume", "--out-dtype", type=Word(), default="float32", show_default=True, help="Type of output values."),
+    option(
+        "volume",
+        "--cast",
+        type=click.Choice(["error", "clip", "rescale"]),
+        default="error",
+        show_default=True,
+        help="What to do with values an integer output cannot hold.",
+    ),
+    option("volume", "--compression", type=Word(), metavar="none|1..9", help="Of .nii.gz and HDF5 outputs."),
+]
+
+PLANNING = [
+    option("run", "--accuracy", type=Word(), default="componentwise", show_default=True, help="Or normwise."),
+    option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
+    option("run", "--tile", type=Size(1), help="Output voxels computed at a time; changes no result."),
+    option("run", "--batch-size", type=Count(1), help="Volumes of the batch axis in work at once."),
+    option("run", "--algorithm", type=Word(), default="auto", show_default=True, help="Or direct, gemm, separable."),
+    option("run", "--engine", type=Word(), default="auto", show_default=True, help="Or numpy."),
+]
+
+CONFIG = [
+    option(
+        "", "-c", "--config", metavar="FILE.yaml", is_eager=True, callback=read_config, help="Read options from YAML."
+    ),
+    option(
+        "",
+        "--set",
+        "set_",
+        metavar="KEY=VALUE",
+        multiple=True,
+        is_eager=True,
+        callback=read_set,
+        help="Change one key of the configuration, such as layer.stride=2.",
+    ),
+    option("", "--print-config", is_flag=True, help="Print the resolved configuration as YAML and stop."),
+]
+
+TALK = [
+    option(
+        "run",
+        "--progress",
+        type=click.Choice(["auto", "bar", "log", "json", "none"]),
+        default="auto",
+        show_default=True,
+        help="auto is a bar on a terminal, else a line every 10 % or 30 s.",
+    ),
+    option("run", "-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+    option("run", "-v", "--verbose", is_flag=True, help="Print the plan with every algorithm weighed."),
+]
+
+DEBUG = [option("", "--debug", is_flag=True, help="Show the traceback of an error.")]
+
+OUTPUT = [
+    option("run", "-o", "--output", type=Word(), metavar="OUTPUT", help="A file, or an existing folder."),
+    option("run", "--name", type=Word(), metavar="PATTERN", help="Names in a folder. Default {stem}_conv3d{suffix}."),
+    option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
+    option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output exists."),
+    option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
+    option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),
+    option("run", "--report", type=Word(), metavar="FILE.json|-", help="Write the shape report as JSON."),
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values of the options, None where nothing was said."""
+
+    in_channels: int | None = None
+    out_channels: int | None = None
+    kernel_size: Sizes | None = None
+    stride: Sizes | None = None
+    padding: Sizes | str | None = None
+    dilation: Sizes | None = None
+    groups: int | None = None
+    bias: bool | None = None
+    padding_mode: str | None = None
+    device: str = "cpu"
+    dtype: str | None = None
+    seed: int = 0
+    weights: str | None = None
+    weights_axes: str = "zyx"
+    kernel: str | None = None
+    sigma: Length | None = None
+    fwhm: Length | None = None
+    size: Length | None = None
+    axis: str | None = None
+    flip: bool = False
+    axes: str | None = None
+    axis4: str = "auto"
+    spacing: Length | None = None
+    out_dtype: str = "float32"
+    cast: str = "error"
+    compression: str | None = None
+    accuracy: str = "componentwise"
+    threads: int | None = None
+    tile: Sizes | None = None
+    batch_size: int | None = None
+    algorithm: str = "auto"
+    engine: str = "auto"
+    output: str | None = None
+    name: str | None = None
+    overwrite: bool = False
+    skip_existing: bool = False
+    fail_fast: bool = False
+    dry_run: bool = False
+    report: str | None = None
+    progress: str = "auto"
+    quiet: bool = False
+    verbose: bool = False
+
+    @classmethod
+    def of(cls, params: dict[str, Any]) -> "Settings":
+        """Take the values of a command's parameters; those that are no settings are left out."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in params.items() if name in names})

@@ -1,0 +1,174 @@
+"""Where an output goes, and how it gets there whole: temporary file beside it, fsync, rename, fsync of the folder.
+
+Nothing stands under the output's name before it is complete. Without `--overwrite` nothing is replaced; an input,
+the weights or the configuration are never replaced, through links neither; nor is what is not a regular file.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
+from lucid_core.errors import ArgumentError, InputError, LimitError, OutputError
+from lucid_core.units import format_bytes
+
+DEFAULT_NAME = "{stem}_conv3d{suffix}"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def output_specs(inputs: list[Spec], output: str, name: str | None) -> list[Spec]:
+    """Return the output of each input: OUTPUT itself, or a file in the folder OUTPUT named by the pattern."""
+    target = parse_spec(output)
+    folder = Path(output)
+    if folder.is_dir():
+        if any(folder.name.lower().endswith(suffix) for suffix in SUFFIXES):
+            raise OutputError(f"{output}: is a folder whose name ends like a file's; name a file, or another folder")
+        return _distinct([parse_spec(str(folder / _named(spec, name or DEFAULT_NAME))) for spec in inputs])
+    if len(inputs) > 1 or output.endswith(os.sep) or (name is not None and not target.suffix):
+        raise OutputError(f"{output}: is not an existing folder; make it first: mkdir -p {output}")
+    if name is not None:
+        raise ArgumentError(f"--name gives names inside a folder, but the output {output} is a file")
+    format_of(target)
+    return [target]
+
+
+def _named(spec: Spec, pattern: str) -> str:
+    try:
+        name = pattern.format(stem=spec.stem, suffix=spec.suffix)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ArgumentError(f"--name {pattern!r} is not a pattern; legal: {{stem}} and {{suffix}}") from error
+    if "/" in name or not name:
+        raise ArgumentError(f"--name {pattern!r} makes {name!r}, which is no file name")
+    format_of(parse_spec(name))
+    return name
+
+
+def _distinct(specs: list[Spec]) -> list[Spec]:
+    seen: set[Path] = set()
+    for spec in specs:
+        if spec.path in seen:
+            raise OutputError(
+                f"two inputs would be written to {spec.path}; give --name a pattern that tells them apart"
+            )
+        seen.add(spec.path)
+    return specs
+
+
+def check_target(path: Path, protected: Iterable[Path], overwrite: bool) -> Path:
+    """Return the file that an output path means, links followed, or raise `OutputError` where it must not be written.
+
+    `protected` are the files the run reads.
+    """
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"{path}: is a link to nothing; remove it or name another output")
+    target = path.resolve() if path.is_symlink() else path
+    if not target.parent.is_dir():
+        raise OutputError(f"{path}: its folder {target.parent} does not exist; make it first")
+    if not target.exists():
+        return target
+    if not target.is_file():
+        raise OutputError(f"{path}: is not a regular file")
+    for other in protected:
+        if other.exists() and target.samefile(other):
+            raise OutputError(f"{path}: is the same file as the input {other}; name another output")
+    if not overwrite:
+        raise OutputError(f"{path}: exists; use --overwrite to replace it or --skip-existing to leave it")
+    return target
+
+
+def check_input(path: Path) -> None:
+    """Raise `InputError` where a path is not a regular file: a folder, a pipe or a device is never opened."""
+    if path.is_file():
+        return
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: is a link to nothing")
+    raise InputError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise `LimitError` where a folder's disk has less free space than an output needs."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise LimitError(f"the output needs {format_bytes(needed)}, but {folder} has {format_bytes(free)} free")
+
+
+@contextmanager
+def temporaries(finals: list[Path], overwrite: bool) -> Iterator["Replacement"]:
+    """Make an empty temporary file beside each final one; whatever happens, none of them stays."""
+    replacement = Replacement(finals, overwrite)
+    try:
+        for final in finals:
+            replacement.paths.append(_create(final.parent))
+        yield replacement
+    finally:
+        for path in replacement.paths:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+class Replacement:
+    """Temporary files that will stand in the place of final ones."""
+
+    def __init__(self, finals: list[Path], overwrite: bool) -> None:
+        self.paths: list[Path] = []
+        self._finals = finals
+        self._overwrite = overwrite
+
+    def commit(self) -> None:
+        """Put the files, complete and flushed, in their places, and flush the folder."""
+        for path, final in zip(self.paths, self._finals, strict=True):
+            _place(path, final, self._overwrite)
+        _sync_folder(self._finals[0].parent)
+
+
+def _create(folder: Path) -> Path:
+    path = folder / f".lucid-conv3d-{secrets.token_hex(8)}.partial"
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise LimitError(f"{folder}: the disk is full") from error
+        raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+    return path
+
+
+def _place(path: Path, final: Path, overwrite: bool) -> None:
+    """Rename; without `overwrite` by a link, which fails where something stands, also if it came just now."""
+    if overwrite:
+        path.replace(final)
+        return
+    try:
+        os.link(path, final)
+    except FileExistsError as error:
+        raise OutputError(f"{final}: appeared while the output was computed; nothing was replaced") from error
+    except OSError:
+        if final.exists():
+            raise OutputError(f"{final}: appeared while the output was computed; nothing was replaced") from None
+        path.rename(final)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's entries; some network file systems cannot, and then the rename alone must do."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str, overwrite: bool) -> None:
+    """Write a text file as every output is written."""
+    with temporaries([path], overwrite) as replacement:
+        with replacement.paths[0].open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        replacement.commit()

@@ -1,0 +1,132 @@
+"""The shape report: one typed result, printed as JSON or as a table."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lucid_core import __version__
+from lucid_core.plan import Candidate, Plan
+from lucid_core.units import format_bytes
+
+SCHEMA = "lucid-conv3d/report-1"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input: what it was, what came of it, and how. A failed one has its path and error, and null elsewhere."""
+
+    input: dict[str, Any]
+    output: dict[str, Any] | None
+    layer: dict[str, Any] | None
+    shapes: dict[str, list[int]] | None
+    parameters: int | None
+    macs: int | None
+    plan: Plan | None
+    seconds: dict[str, Any]
+    peak_rss_bytes: int
+    status: str
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the item as the report holds it."""
+        plain = {name: value for name, value in vars(self).items() if name != "layer"}
+        return plain | {"plan": None if self.plan is None else plan_json(self.plan)}
+
+
+def bare_item(path: str, status: str, peak_rss_bytes: int, error: str | None = None) -> Item:
+    """Return the item of an input that was skipped or failed."""
+    seconds = dict.fromkeys(("read", "compute", "write", "total"))
+    return Item({"path": path}, None, None, None, None, None, None, seconds, peak_rss_bytes, status, error)
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as the report holds it."""
+    return {
+        "algorithm": plan.algorithm,
+        "engine": plan.engine,
+        "device": plan.device,
+        "threads": plan.threads,
+        "tile": list(plan.tile),
+        "tiles": plan.tiles,
+        "halo": [list(pair) for pair in plan.problem.halo],
+        "peak_bytes": plan.memory.peak_bytes,
+        "limit_bytes": plan.limit_bytes,
+        "candidates": [_candidate_json(one) for one in plan.candidates],
+    }
+
+
+def _candidate_json(candidate: Candidate) -> dict[str, Any]:
+    return dict(vars(candidate))
+
+
+def report_json(command: str, items: list[Item]) -> dict[str, Any]:
+    """Return the whole report; its status is `failed` if any item failed, `planned` if nothing was run."""
+    statuses = {item.status for item in items}
+    status = "failed" if "failed" in statuses else "planned" if statuses == {"planned"} else "ok"
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "command": command,
+        "status": status,
+        "layer": next((item.layer for item in items if item.layer), None),
+        "items": [item.to_json() for item in items],
+    }
+
+
+def dump(report: dict[str, Any]) -> str:
+    """Return JSON, with no number that JSON does not know."""
+    return json.dumps(report, indent=2, allow_nan=False) + "\n"
+
+
+def table(item: Item) -> str:
+    """Return an item as lines for people."""
+    if item.plan is None or item.shapes is None or item.output is None or item.layer is None:
+        return f"{item.input['path']}: {item.status}" + (f": {item.error}" if item.error else "")
+    rows = [
+        ("input", _volume_line(item.input)),
+        ("output", _volume_line(item.output)),
+        ("N,C,D,H,W", " -> ".join("x".join(map(str, item.shapes[name])) for name in ("input", "padded", "output"))),
+        ("layer", _layer_line(item.layer)),
+        ("work", f"{item.parameters} parameters, {item.macs / 1e9 if item.macs else 0:.3g} GMAC"),
+        ("plan", _plan_line(item.plan)),
+    ]
+    if item.status == "ok":
+        rows.append(("values", _values_line(item.output)))
+        rows.append(("seconds", ", ".join(f"{name} {value:.2f}" for name, value in item.seconds.items())))
+    return "\n".join(f"{name:>10}  {text}" for name, text in rows)
+
+
+def _volume_line(volume: dict[str, Any]) -> str:
+    spacing = volume["spacing_mm"]
+    where = "no spacing" if spacing is None else "x".join(f"{step:.4g}" for step in spacing) + " mm"
+    sizes = "x".join(map(str, volume["shape"]))
+    return (
+        f"{volume['path'] or '(not named)'}  {volume['format']} {sizes} ({volume['axes']}) {volume['dtype']}, {where}"
+    )
+
+
+def _layer_line(layer: dict[str, Any]) -> str:
+    sizes = {name: _short(layer[name]) for name in ("kernel_size", "stride", "padding", "dilation")}
+    return f"{layer['in_channels']} -> {layer['out_channels']} channels, " + ", ".join(
+        [f"{name} {value}" for name, value in sizes.items()]
+        + [f"groups {layer['groups']}, bias {layer['bias']}, {layer['padding_mode']}, {layer['dtype']}"]
+    )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return str(value[0]) if len(set(value)) == 1 else ",".join(map(str, value))
+    return str(value)
+
+
+def _plan_line(plan: Plan) -> str:
+    tile = "x".join(map(str, plan.tile))
+    peak = format_bytes(plan.memory.peak_bytes)
+    return f"{plan.algorithm} ({plan.engine}), {plan.threads} threads, {plan.tiles} tiles of {tile}, peak {peak}"
+
+
+def _values_line(output: dict[str, Any]) -> str:
+    known = output["min"] is not None
+    line = f"{output['min']:.6g} to {output['max']:.6g}, mean {output['mean']:.6g}" if known else "none finite"
+    counts = [(output["nan_count"], "NaN"), (output["clipped_count"], "clipped")]
+    return ", ".join([line, *(f"{count} {name}" for count, name in counts if count)])

@@ -1,0 +1,192 @@
+"""Weights from files: `.npy`, `.npz`, `.h5` and `.safetensors`, as FILE or FILE:KEY.
+
+A file of several arrays holds `weight` and perhaps `bias`, or `KEY.weight` and `KEY.bias`; KEY may also name the
+array itself. No bias in the file is no bias. Nothing in such a file is ever executed: pickles are refused.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.errors import ArgumentError, InputError, LucidError, ShapeError
+from lucid_core.optional import require
+from lucid_core.registry import did_you_mean
+
+Array = npt.NDArray[Any]
+MOST_BYTES = 4 << 30
+"""Weights larger than this are refused before they are read."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Filters (O, C/g, K_D, K_H, K_W), finite, and their bias (O,) or None, in the file's dtype."""
+
+    weight: Array
+    bias: Array | None
+
+
+class ArrayFile:
+    """A file of named arrays: their names, and one array by its name, read when asked for."""
+
+    def __init__(self, path: Path, names: list[str], read: Callable[[str], Array]) -> None:
+        self.path = path
+        self.names = names
+        self.read = read
+
+
+def load(text: str, axes: str) -> Weights:
+    """Load FILE or FILE:KEY; `axes` is the order of the kernel's axes in the file, zyx or xyz."""
+    path, key = split(text)
+    if not path.is_file():
+        raise InputError(
+            f"weights {path}: no such file" if not path.exists() else f"weights {path}: not a regular file"
+        )
+    with _opened(path) as arrays:
+        weight_name, bias_name = _names(arrays, key)
+        weight = arrays.read(weight_name)
+        bias = None if bias_name is None else arrays.read(bias_name)
+    return _checked(path, weight, bias, axes)
+
+
+def split(text: str) -> tuple[Path, str | None]:
+    """Split FILE[:KEY] behind the suffix of a known format."""
+    match = re.fullmatch(rf"(.*(?:{'|'.join(map(re.escape, _OPENERS))})):{{1,2}}(.+)", text, re.IGNORECASE | re.DOTALL)
+    return (Path(match[1]), match[2]) if match else (Path(text), None)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ArrayFile]:
+    """Open a file of weights; whatever goes wrong in it is an `InputError` with its name."""
+    opener = _OPENERS.get(path.suffix.lower())
+    if opener is None:
+        hint = "; a .pt is a pickle: save it as .safetensors" if path.suffix.lower() in (".pt", ".pth") else ""
+        raise ArgumentError(f"weights {path}: the suffix says no format known here; legal: {', '.join(_OPENERS)}{hint}")
+    try:
+        with opener(path) as arrays:
+            yield arrays
+    except LucidError:
+        raise
+    except Exception as error:
+        raise InputError(f"weights {path}: not a readable {path.suffix} file: {error}") from error
+
+
+def _names(arrays: ArrayFile, key: str | None) -> tuple[str, str | None]:
+    """Return the names of the weight and, where there is one, of the bias."""
+    if arrays.names == [""]:
+        if key is not None:
+            raise ArgumentError(f"weights {arrays.path}: holds one array without a name; leave out the key {key!r}")
+        return "", None
+    wanted = "weight" if key is None else f"{key}.weight"
+    if wanted in arrays.names:
+        bias = wanted.removesuffix("weight") + "bias"
+        return wanted, bias if bias in arrays.names else None
+    if key is not None and key in arrays.names:
+        return key, None
+    if key is None and len(arrays.names) == 1:
+        return arrays.names[0], None
+    raise InputError(
+        f"weights {arrays.path}: holds no {wanted!r}; it holds {', '.join(arrays.names) or 'nothing'}; "
+        f"name one as {arrays.path}:KEY.{did_you_mean(wanted, arrays.names)}"
+    )
+
+
+def _checked(path: Path, weight: Array, bias: Array | None, axes: str) -> Weights:
+    if weight.ndim == 3:
+        weight = weight[np.newaxis, np.newaxis]
+    if weight.ndim != 5 or 0 in weight.shape:
+        raise ShapeError(
+            f"weights {path}: the shape is {weight.shape}; legal: (out_channels, in_channels / groups, K_D, K_H, K_W), "
+            "or (K_D, K_H, K_W) for one filter"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(
+            f"weights {path}: the bias has shape {bias.shape}, the weight {weight.shape} needs ({weight.shape[0]},)"
+        )
+    for name, array in (("weight", weight), ("bias", bias)):
+        if array is not None and array.dtype.kind not in "fiu":
+            raise InputError(f"weights {path}: the {name} has dtype {array.dtype}; legal: real numbers")
+        if array is not None and not np.isfinite(array).all():
+            raise InputError(f"weights {path}: the {name} holds NaN or infinite values")
+    if axes == "xyz":
+        weight = weight.transpose(0, 1, 4, 3, 2)
+    return Weights(np.ascontiguousarray(weight), bias)
+
+
+def _check_size(path: Path, name: str, count: int) -> None:
+    if count > MOST_BYTES:
+        raise InputError(f"weights {path}: {name or 'the array'} claims {count} bytes; legal: at most {MOST_BYTES}")
+
+
+@contextmanager
+def _npy(path: Path) -> Iterator[ArrayFile]:
+    def read(_: str) -> Array:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        _check_size(path, "", mapped.nbytes)
+        return np.array(mapped)
+
+    yield ArrayFile(path, [""], read)
+
+
+@contextmanager
+def _npz(path: Path) -> Iterator[ArrayFile]:
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+
+        def read(name: str) -> Array:
+            _check_size(path, name, archive.getinfo(members[name]).file_size)
+            with archive.open(members[name]) as member:
+                array: Array = np.lib.format.read_array(member, allow_pickle=False)
+                return array
+
+        yield ArrayFile(path, sorted(members), read)
+
+
+@contextmanager
+def _hdf5(path: Path) -> Iterator[ArrayFile]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        found: dict[str, Any] = {}
+
+        def visit(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu" and not (item.external or item.is_virtual):
+                found[name] = item
+
+        file.visititems(visit)
+        dotted = _dotted(found)
+
+        def read(name: str) -> Array:
+            _check_size(path, name, dotted[name].nbytes)
+            array: Array = dotted[name][()]
+            return array
+
+        yield ArrayFile(path, sorted(dotted), read)
+
+
+def _dotted(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the datasets of HDF5 groups as the arrays of other files: `/conv/weight` is `conv.weight`, and itself."""
+    names = dict(found)
+    for name, item in found.items():
+        names[f"/{name}"] = item
+        group, _, last = name.rpartition("/")
+        if group and last in ("weight", "bias"):
+            names[f"{group}.{last}"] = names[f"/{group}.{last}"] = item
+    return names
+
+
+@contextmanager
+def _safetensors(path: Path) -> Iterator[ArrayFile]:
+    library = require("safetensors", "weights")
+    with library.safe_open(path, framework="numpy") as file:
+        yield ArrayFile(path, sorted(file.keys()), file.get_tensor)
+
+
+_OPENERS = {".npy": _npy, ".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5, ".safetensors": _safetensors}
