@@ -221,9 +221,16 @@ def _output_json(job: Job, statistics: Statistics | None) -> dict[str, Any]:
 
 
 def peak_rss_bytes() -> int:
-    """Return the most memory this process has had resident."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """Return the most memory this process has had resident.
+
+    Linux keeps `ru_maxrss` across exec, so that it may be the parent's: VmHWM is this program's own.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def open_info(spec: Spec) -> VolumeInfo:

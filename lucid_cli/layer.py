@@ -1,5 +1,6 @@
 """The layer of a run: from a named kernel, a file of weights, or a seed, and the volume it meets."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,15 @@ import numpy.typing as npt
 import lucid_core
 from lucid_cli.options import Settings
 from lucid_cli.weights import Weights, load
-from lucid_core.errors import ArgumentError, ShapeError
+from lucid_core import machine
+from lucid_core.errors import ArgumentError, LimitError, ShapeError
 from lucid_core.factors import factors
 from lucid_core.kernels import named_kernel, taps
 from lucid_core.nn import Conv3d
 from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem, LayerArguments, conv_problem, layer_arguments, triple
 from lucid_core.registry import choose
-from lucid_core.units import Length, Spacing
+from lucid_core.units import Length, Spacing, format_bytes
 
 Array = npt.NDArray[Any]
 KERNEL_OPTIONS = ("sigma", "fwhm", "size", "axis")
@@ -144,18 +146,30 @@ def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer
 
 def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:
     """Start Kaiming uniform from the seed."""
-    lucid_core.manual_seed(settings.seed)
     in_channels = settings.in_channels or channels
+    size = triple("kernel_size", settings.kernel_size or 1, 1)
+    _check_size((settings.out_channels or in_channels) * in_channels // (settings.groups or 1) * math.prod(size))
+    lucid_core.manual_seed(settings.seed)
     start = Conv3d(
         in_channels,
         settings.out_channels or in_channels,
-        settings.kernel_size or 1,
+        size,
         groups=settings.groups or 1,
         bias=settings.bias is not False,
         dtype=dtype,
     )
     bias = None if start.bias is None else start.bias.data
     return _layer(settings, start.weight.data, bias, in_channels, 0, "zeros")
+
+
+def _check_size(count: int) -> None:
+    """Refuse, before they are drawn, random weights that memory cannot hold."""
+    needed, free = 2 * 8 * count, machine.available_bytes()
+    if free is not None and needed > free:
+        raise LimitError(
+            f"random weights of {count} numbers would take {format_bytes(needed)} of memory, "
+            f"but {format_bytes(free)} are available; use fewer channels or a smaller kernel"
+        )
 
 
 def _layer(

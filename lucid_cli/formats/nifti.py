@@ -83,7 +83,7 @@ class NiftiSource(Source):
         per_unit = headers.MM_PER_UNIT.get(headers.units(self.header)[0], 1.0)
         if found:
             affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ next(iter(found.values()))
-            return affine, spacing_of(affine)
+            return affine, self._spacing(affine, per_unit)
         self.warnings = (
             f"{self._name}: neither its sform nor its qform places the volume in the world; only pixdim is carried",
         )
@@ -92,6 +92,15 @@ class NiftiSource(Source):
             return None, None
         x, y, z = (step * per_unit for step in steps)
         return None, (z, y, x)
+
+    def _spacing(self, affine: Affine, per_unit: float) -> Spacing:
+        """Return the steps of the affine, each as pixdim has it where both agree up to float32 rounding."""
+        x, y, z = (abs(float(step)) * per_unit for step in self.header["pixdim"][1:4])
+        d, h, w = (
+            said if math.isclose(said, step, rel_tol=1e-5) else step
+            for said, step in zip((z, y, x), spacing_of(affine), strict=True)
+        )
+        return d, h, w
 
     def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:
         """Return a reader: over the mapped file, or over the stream of a compressed one."""
