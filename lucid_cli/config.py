@@ -80,6 +80,15 @@ def read_set(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]
     return pairs
 
 
+def settle(ctx: click.Context) -> bool:
+    """Check the environment and, where `--print-config` asks, print the configuration; return whether that was all."""
+    check_environment(_options(ctx))
+    if ctx.params["print_config"]:
+        click.echo(dump(ctx.params, _options(ctx)), nl=False)
+        return True
+    return False
+
+
 def check_environment(options: Iterable[ConfiguredOption]) -> None:
     """Refuse a `LUCID_CONV3D_*` variable that names no option."""
     legal = {option.envvar for option in options if isinstance(option.envvar, str)}

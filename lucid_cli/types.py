@@ -72,12 +72,12 @@ class LengthType(click.ParamType):
 
 
 class Word(click.ParamType):
-    """A name, checked where its meaning is known; in YAML it must be a string too."""
+    """A name or a whole number, checked where its meaning is known."""
 
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the string."""
-        if not isinstance(value, str) or not value:
+        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
             self.fail(f"{value!r} is not a name.", param, ctx)
-        return value
+        return str(value)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from lucid_cli.config import ConfiguredOption, check_environment, dump
+from lucid_cli.config import settle
 from lucid_cli.options import CONFIG, DEBUG, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, Settings, with_options
 
 EPILOG = """\b
@@ -25,10 +25,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> in
     INPUT and OUTPUT are .nii, .nii.gz, .hdr/.img, .h5:/dataset or .npy files. Options may stand in a YAML file
     (--config) and in the environment (LUCID_CONV3D_STRIDE=2); flags win.
     """
-    options = [param for param in ctx.command.params if isinstance(param, ConfiguredOption)]
-    check_environment(options)
-    if params["print_config"]:
-        click.echo(dump(params, options), nl=False)
+    if settle(ctx):
         return 0
     from lucid_cli.batch import apply_all
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from lucid_cli.config import ConfiguredOption, check_environment, dump
+from lucid_cli.config import settle
 from lucid_cli.options import CONFIG, DEBUG, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, Settings, with_options
 
 EPILOG = """\b
@@ -24,10 +24,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **par
 
     Takes the options of `apply`, so that a configuration serves both. Writes nothing.
     """
-    options = [param for param in ctx.command.params if isinstance(param, ConfiguredOption)]
-    check_environment(options)
-    if params["print_config"]:
-        click.echo(dump(params, options), nl=False)
+    if settle(ctx):
         return 0
     from lucid_cli import report
     from lucid_cli.batch import plan_all
@@ -36,7 +33,6 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **par
     if as_json:
         click.echo(report.dump(report.report_json("plan", items)), nl=False)
     else:
-        for item in items:
-            click.echo(report.table(item))
-            click.echo(f"{item.plan}\n" if item.plan else "")
+        planned = [f"{report.table(item)}\n{item.plan}" for item in items if item.plan]
+        click.echo("\n\n".join(planned), nl=bool(planned))
     return code

@@ -1,0 +1,287 @@
+"""The planner: every candidate explained, the algorithm apart from the tiles, the memory told and kept."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lucid_core import conv3d, machine, planner
+from lucid_core.algorithms import ErrorBound, algorithms
+from lucid_core.algorithms.direct import Direct
+from lucid_core.errors import ArgumentError, ArgumentTypeError, LimitError
+from lucid_core.plan import slots
+from lucid_core.planner import limit, plan
+from lucid_core.problem import conv_problem, layer_arguments
+
+
+def problem(
+    channels=1,
+    out_channels=1,
+    size=(32, 40, 48),
+    kernel_size=3,
+    *,
+    batch=1,
+    dtype="float32",
+    separable=False,
+    **options,
+):
+    layer = layer_arguments(channels, out_channels, kernel_size, **options)
+    return conv_problem((batch, channels, *size), layer, dtype=dtype, separable=separable)
+
+
+PROBLEM = problem(padding=1)
+
+
+def test_every_algorithm_is_a_candidate_with_its_price_or_refusal():
+    made = plan(PROBLEM)
+    assert [one.algorithm for one in made.candidates] == list(algorithms())
+    for one in made.candidates:
+        assert (one.seconds is None) == (one.refused is not None)
+        assert one.accuracy == "componentwise"
+        assert one.error_bound == pytest.approx(29 * 2.0**-24, rel=1e-5)
+    refused = {one.algorithm: one.refused for one in made.candidates if one.refused}
+    assert refused == {"separable": "the kernel is not a product of three 1-D kernels"}
+
+
+def test_the_cheapest_is_chosen():
+    for one in (PROBLEM, problem(16, 32), problem(separable=True, kernel_size=9)):
+        made = plan(one)
+        seconds = {candidate.algorithm: candidate.seconds for candidate in made.candidates if candidate.seconds}
+        assert made.algorithm == min(seconds, key=seconds.get)
+
+
+@pytest.mark.parametrize(
+    ("one", "algorithm"),
+    (
+        (problem(1, 1, (64, 64, 64), padding=1), "direct"),
+        (problem(16, 32, (64, 64, 64), padding=1), "gemm"),
+        (problem(1, 1, (64, 64, 64), 9, separable=True), "separable"),
+    ),
+)
+def test_which_algorithm_suits_which_layer(one, algorithm):
+    assert plan(one).algorithm == algorithm
+
+
+@given(
+    st.integers(1, 64),
+    st.one_of(st.none(), st.tuples(*[st.integers(1, 50)] * 3)),
+    st.sampled_from(((1, 1), (8, 8), (3, 40))),
+    st.sampled_from(("float32", "float64")),
+)
+def test_the_algorithm_follows_from_the_problem_alone(threads, tile, channels, dtype):
+    one = problem(*channels, padding=1, dtype=dtype)
+    assert plan(one, threads=threads, tile=tile).algorithm == plan(one, threads=1).algorithm
+
+
+@pytest.mark.parametrize("batch", (1, 7))
+def test_the_algorithm_does_not_follow_from_the_batch(batch):
+    assert plan(problem(8, 8, batch=batch)).algorithm == plan(problem(8, 8)).algorithm
+
+
+@pytest.mark.parametrize("name", ("direct", "gemm"))
+def test_an_algorithm_can_be_asked_for(name):
+    made = plan(PROBLEM, algorithm=name, engine="numpy", threads=2)
+    assert (made.algorithm, made.engine, made.device, made.threads) == (name, "numpy", "cpu", 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    (
+        (
+            {"algorithm": "gems"},
+            ArgumentError,
+            "unknown algorithm 'gems'; legal: auto, direct, gemm, separable.* 'gemm'",
+        ),
+        ({"engine": "numpi"}, ArgumentError, r"unknown engine 'numpi'; legal: auto, numpy\. Did you mean 'numpy'\?"),
+        ({"accuracy": "high"}, ArgumentError, "unknown accuracy 'high'; legal: componentwise, normwise"),
+        ({"algorithm": "separable"}, ArgumentError, "algorithm 'separable' cannot compute this: the kernel is not"),
+        ({"threads": -2}, ArgumentError, "threads must be at least 1, not -2"),
+        ({"threads": 1.0}, ArgumentTypeError, r"threads must be an integer, not 1\.0"),
+        ({"tile": (1, 0, 1)}, ArgumentError, "tile along H must be at least 1, not 0"),
+        ({"tile": (1, 1)}, ArgumentError, "tile must be one integer or three"),
+    ),
+)
+def test_what_is_refused(options, kind, words):
+    with pytest.raises(kind, match=words):
+        plan(PROBLEM, **options)
+
+
+def test_a_tile_asked_for_is_cut_to_the_output():
+    made = plan(PROBLEM, tile=(10, 99, 16))
+    assert made.tile == (10, 40, 16)
+    assert made.tiles == 4 * 1 * 3
+    assert plan(problem(batch=3), tile=(30, 38, 46)).tiles == 3
+
+
+@given(
+    st.tuples(*[st.integers(3, 600)] * 3),
+    st.integers(1, 64),
+    st.integers(1, 64),
+    st.integers(1, 16),
+    st.sampled_from(list(algorithms())[:2]),
+)
+def test_a_tile_fits_the_output_and_its_memory(size, channels, out_channels, threads, name):
+    one = problem(channels, out_channels, size, padding=1)
+    made = plan(one, threads=threads, algorithm=name)
+    assert all(1 <= step <= count for step, count in zip(made.tile, one.out_size, strict=True))
+    assert made.tiles == math.prod(-(-count // step) for step, count in zip(made.tile, one.out_size, strict=True))
+    memory = made.memory
+    if made.tile != (1, 1, 1):
+        assert memory.blocks + memory.workspace + memory.outputs <= slots(threads) * planner.SLOT_BYTES
+
+
+def test_there_are_tiles_enough_for_the_threads():
+    assert plan(problem(size=(66, 8, 8)), threads=4).tiles >= 16
+    assert plan(problem(size=(66, 8, 8)), threads=1).tiles >= 4
+    assert plan(problem(size=(66, 8, 8), batch=8), threads=4).tiles >= 16
+
+
+def test_threads_are_the_cores_unless_said(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 5)
+    assert plan(PROBLEM).threads == plan(PROBLEM, threads=0).threads == 5
+    assert plan(PROBLEM, threads=2).threads == 2
+
+
+def test_slots():
+    assert [slots(threads) for threads in (1, 2, 8)] == [1, 3, 9]
+
+
+def test_memory_is_told_part_by_part():
+    made = plan(problem(2, 4, (10, 10, 10), padding=1), tile=(5, 10, 10), threads=2, algorithm="direct")
+    assert made.memory.process == planner.PROCESS_BYTES
+    assert made.memory.weights == 2 * 4 * (4 * 2 * 27)
+    assert made.memory.blocks == 3 * 4 * (2 * 7 * 12 * 12)
+    assert made.memory.outputs == 3 * 4 * (4 * 5 * 10 * 10)
+    assert made.memory.workspace == 3 * algorithms()["direct"].workspace(made.problem, (5, 10, 10))
+    assert made.memory.peak_bytes == sum(vars(made.memory).values())
+
+
+def test_limit_adds_the_files_and_keeps_what_was_chosen():
+    made = plan(PROBLEM)
+    kept = limit(made, 1 << 40, reader=1000, writer=200)
+    assert (kept.memory.reader, kept.memory.writer, kept.limit_bytes) == (1000, 200, 1 << 40)
+    assert kept.memory.peak_bytes == made.memory.peak_bytes + 1200
+    assert replace(kept, memory=made.memory, limit_bytes=None) == made
+    assert limit(made, None).limit_bytes is None
+    assert limit(made, made.memory.peak_bytes).limit_bytes == made.memory.peak_bytes
+
+
+def test_limit_refuses_and_names_the_largest_part():
+    made = plan(PROBLEM)
+    with pytest.raises(
+        LimitError, match=r"this would take .* of memory \(process: 100\.0 MiB\), but 1\.0 MiB are available"
+    ):
+        limit(made, 1 << 20)
+    with pytest.raises(LimitError, match=r"\(writer: 2\.0 GiB\)"):
+        limit(made, 1 << 30, writer=2 << 30)
+    with pytest.raises(MemoryError, match="use smaller tiles"):
+        limit(made, made.memory.peak_bytes - 1)
+
+
+def test_a_plan_prints_itself():
+    text = str(plan(PROBLEM, algorithm="gemm", threads=2, tile=(8, 40, 48)))
+    assert text.startswith(
+        "algorithm gemm (numpy) on 2 threads\n4 tiles of 8x40x48 output voxels (D, H, W)\npeak memory "
+    )
+    assert "\n  direct (numpy): " in text
+    assert "\n* gemm (numpy): " in text
+    assert "\n  separable (numpy): refused: the kernel is not a product of three 1-D kernels" in text
+
+
+class Quick(Direct):
+    """A stand-in for an algorithm that is quick, and whose error follows the largest value near by."""
+
+    name = "quick"
+
+    def cost(self, problem, rates):
+        return 1e-12
+
+    def error_bound(self, problem):
+        return ErrorBound("normwise", 60)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    family = {**algorithms(), "quick": Quick()}
+    monkeypatch.setattr(planner, "algorithms", lambda: family)
+    monkeypatch.setattr("lucid_core.execute.algorithms", lambda: family)
+
+
+def test_a_normwise_algorithm_has_to_be_admitted(quick):
+    made = plan(PROBLEM)
+    assert made.algorithm != "quick"
+    refusal = next(one.refused for one in made.candidates if one.algorithm == "quick")
+    assert refusal == "its error is bounded normwise only; ask for accuracy='normwise'"
+    with pytest.raises(
+        ArgumentError, match="algorithm 'quick' cannot compute this: its error is bounded normwise only"
+    ):
+        plan(PROBLEM, algorithm="quick")
+    admitted = plan(PROBLEM, accuracy="normwise")
+    assert admitted.algorithm == "quick"
+    assert admitted.candidates[-1].error_bound == pytest.approx(60 * 2.0**-24, rel=1e-5)
+
+
+def test_normwise_also_admits_the_stricter(quick):
+    assert plan(PROBLEM, accuracy="normwise", algorithm="direct").algorithm == "direct"
+
+
+def test_accuracy_reaches_the_planner_from_conv3d(quick):
+    x, w = np.ones((1, 1, 4, 4, 4), np.float32), np.ones((1, 1, 3, 3, 3), np.float32)
+    with pytest.raises(ArgumentError, match="ask for accuracy='normwise'"):
+        conv3d(x, w, algorithm="quick")
+    assert conv3d(x, w, algorithm="quick", accuracy="normwise").tolist() == conv3d(x, w).tolist()
+
+
+def test_an_algorithm_of_another_engine_is_refused(quick, monkeypatch):
+    monkeypatch.setattr(Quick, "engine", "rocket")
+    made = plan(PROBLEM, engine="numpy", accuracy="normwise")
+    assert made.algorithm != "quick"
+    assert next(one.refused for one in made.candidates if one.algorithm == "quick") == "it belongs to engine 'rocket'"
+
+
+def test_gamma():
+    bound = ErrorBound("componentwise", 29)
+    assert bound.gamma("float32") == 29 * 2.0**-24 / (1 - 29 * 2.0**-24)
+    assert bound.gamma("float64") == 29 * 2.0**-53 / (1 - 29 * 2.0**-53)
+
+
+@pytest.mark.parametrize(
+    ("affinity", "slurm", "quota", "expected"),
+    (
+        (8, "", "", 8),
+        (8, "3", "", 3),
+        (8, "12", "", 8),
+        (8, "0", "", 8),
+        (8, "two", "", 8),
+        (8, "", "250000 100000\n", 2),
+        (8, "", "50000 100000\n", 1),
+        (8, "", "max 100000\n", 8),
+        (4, "3", "900000 100000\n", 3),
+    ),
+)
+def test_cores_are_what_is_allowed(monkeypatch, tmp_path, affinity, slurm, quota, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    if quota:
+        (tmp_path / "cpu.max").write_text(quota)
+    assert machine.cores() == expected
+
+
+@pytest.mark.parametrize(("most", "used", "expected"), (("1000", "400", 600), ("1000", "2000", 0)))
+def test_memory_of_a_cgroup(monkeypatch, tmp_path, most, used, expected):
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{most}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    assert machine.available_bytes() == expected
+
+
+def test_memory_without_a_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    free = machine.available_bytes()
+    (tmp_path / "memory.max").write_text("max\n")
+    assert (free is None) == (machine.available_bytes() is None)
+    assert free is None or free > 1 << 20
