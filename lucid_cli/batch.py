@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from lucid_cli import report
+from lucid_cli.failures import exit_code, message
 from lucid_cli.formats import Spec, format_of, parse_spec
 from lucid_cli.job import item, peak_rss_bytes, prepare, protected, run
 from lucid_cli.layer import Recipe, recipe
-from lucid_cli.main import exit_code, message
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, output_specs, write_text
 from lucid_cli.progress import Reporter

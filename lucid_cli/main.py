@@ -11,19 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
-from lucid_core.errors import ArgumentError, InputError, LimitError, LucidError, OutputError, ShapeError
+from lucid_cli.failures import exit_code, message
 from lucid_core.registry import did_you_mean
-
-EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (ShapeError, 5),
-    (ArgumentError, 2),
-    (InputError, 3),
-    (OutputError, 4),
-    (LimitError, 6),
-    (MemoryError, 6),
-    (Exception, 1),
-)
-"""The first class that fits an error gives the exit code."""
 
 
 class Interrupted(BaseException):
@@ -78,19 +67,6 @@ def cli() -> None:
     be written there, 5 shapes or weights do not fit, 6 over the memory or disk limit, 7 some of several inputs
     failed, 130 interrupted.
     """
-
-
-def exit_code(error: BaseException) -> int:
-    """Return the exit code of an error."""
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-
-
-def message(error: BaseException) -> str:
-    """Return an error as one line; what is not ours names its type, so that it can be reported."""
-    if isinstance(error, LucidError):
-        return " ".join(str(error).split())
-    kind = type(error).__name__
-    return " ".join(f"{kind}: {error} (an unexpected failure; --debug shows where)".split())
 
 
 def main() -> NoReturn:

@@ -130,7 +130,7 @@ def rescaling(statistics: Statistics, dtype: np.dtype[Any]) -> tuple[float, floa
         return 1.0, float(np.float32(statistics.low)) if statistics.finite else 0.0
     slope = float(np.float32((statistics.high - statistics.low) / (float(limits.max) - float(limits.min)) * (1 + 1e-6)))
     middle = (statistics.high + statistics.low) / 2
-    return slope, float(np.float32(middle - slope * (float(limits.max) + float(limits.min) + 1) / 2))
+    return slope, float(np.float32(middle - slope * (float(limits.max) + float(limits.min)) / 2))
 
 
 def empty_statistics() -> dict[str, Any]:

@@ -13,8 +13,6 @@ from types import ModuleType
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import members
 
-_MODULES = ("hdf5", "nifti", "npy")
-
 
 @dataclass(frozen=True)
 class Spec:
