@@ -14,6 +14,10 @@ def roles(info: VolumeInfo, *, axes: str | None, axis4: str, in_channels: int | 
     (`each_channel_alone`) and when `in_channels` is 1, the channels when it is `in_channels` long, unless `axis4`
     says which; otherwise `ShapeError` asks for it.
     """
+    if axis4 != "auto" and info.format != "nifti":
+        raise ArgumentError(
+            f"--axis4 {axis4} is for NIfTI; say what the axes of {info.path} are with --axes, as in NDHW"
+        )
     if axes is not None:
         return _said(info, axes)
     if "t" not in info.axes:
@@ -50,7 +54,7 @@ def _said(info: VolumeInfo, axes: str) -> str:
     return said
 
 
-def output_axes(format_name: str, in_roles: str, batch: int, channels: int) -> str:
+def output_axes(format_name: str, in_format: str, in_roles: str, batch: int, channels: int) -> str:
     """Return the roles of the axes of an output with these sizes, in its file's order.
 
     NIfTI: x, y, z, then the batch or the channels as 4th axis, or both as 4th and 5th. Others keep the input's axes
@@ -61,8 +65,8 @@ def output_axes(format_name: str, in_roles: str, batch: int, channels: int) -> s
             return "xyznc"
         if channels > 1:
             return "xyzc"
-        return "xyzn" if batch > 1 or (in_roles.startswith("xyz") and "n" in in_roles and len(in_roles) == 4) else "xyz"
-    kept = in_roles[::-1] if in_roles.startswith("xyz") else in_roles
+        return "xyzn" if batch > 1 or (in_format == "nifti" and in_roles == "xyzn") else "xyz"
+    kept = "".join(letter for letter in FIVE if letter in in_roles) if in_format == "nifti" else in_roles
     held = {"n": batch, "c": channels}
     fits = all(size == 1 or letter in kept for letter, size in held.items())
     return kept if fits else FIVE

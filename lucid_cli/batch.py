@@ -1,10 +1,7 @@
 """All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-
-import click
 
 from lucid_cli import report
 from lucid_cli.failures import exit_code, message
@@ -14,14 +11,18 @@ from lucid_cli.layer import Recipe, recipe
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, output_specs, write_text
 from lucid_cli.progress import Reporter
+from lucid_cli.talk import data, say, show_trace
 from lucid_core.errors import ArgumentError, OutputError
 
+WRONG_USAGE = 2
 SOME_FAILED = 7
 
 
 def plan_all(command: str, inputs: tuple[str, ...], settings: Settings) -> tuple[list[report.Item], int]:
     """Plan every input from its header; return the items and the exit code."""
-    return _Batch(command, inputs, settings, None, dry=True).each()
+    batch = _Batch(command, inputs, settings, None, dry=True)
+    batch.check_report()
+    return batch.each()
 
 
 def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -> int:
@@ -30,7 +31,7 @@ def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -
     report_path = batch.check_report()
     items, code = batch.each()
     if settings.report == "-":
-        click.echo(report.dump(report.report_json("apply", items)), nl=False)
+        data(report.dump(report.report_json("apply", items)))
     elif report_path is not None:
         write_text(report_path, report.dump(report.report_json("apply", items)), settings.overwrite)
     return code
@@ -65,7 +66,7 @@ class _Batch:
                 f"--report {path}: the suffix says no form of report; legal: FILE.json, or - for stdout"
             )
         if self._dry:
-            raise ArgumentError("--dry-run writes nothing; use --report - to see the report")
+            raise ArgumentError("a plan writes nothing; use --report - to see the report")
         outputs = [spec.path for spec in self._outputs if spec]
         return check_target(path, [*self._protected, *outputs], settings.overwrite)
 
@@ -77,16 +78,16 @@ class _Batch:
             try:
                 items.append(self._one(spec, out))
             except Exception as error:
-                if "--debug" in sys.argv:
-                    raise
+                show_trace(error)
                 items.append(report.bare_item(str(spec), "failed", peak_rss_bytes(), message(error)))
                 codes.append(exit_code(error))
-                self._tell(f"Error: {message(error)}", always=True)
+                if all(message(error) != item.error for item in items[:-1]):
+                    say(f"Error: {message(error)}")
                 if self._settings.fail_fast:
                     break
         if not codes:
             return items, 0
-        return items, codes[0] if len(self._inputs) == 1 else SOME_FAILED
+        return items, codes[0] if len(self._inputs) == 1 or set(codes) == {WRONG_USAGE} else SOME_FAILED
 
     def _one(self, spec: Spec, out: Spec | None) -> report.Item:
         settings = self._settings
@@ -119,6 +120,6 @@ class _Batch:
             raise OutputError(f"{self._settings.report}: is the output too; name another report")
         return finals
 
-    def _tell(self, text: str, *, always: bool = False) -> None:
-        if always or not self._settings.quiet:
-            click.echo(text, err=True)
+    def _tell(self, text: str) -> None:
+        if not self._settings.quiet:
+            say(text)

@@ -13,6 +13,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from lucid_cli.talk import data
+from lucid_cli.types import Size
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import did_you_mean
 
@@ -31,9 +33,9 @@ class ConfiguredOption(click.Option):
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.section = section
-        long = max((name.split("/")[0] for name in self.opts if name.startswith("--")), key=len)
-        self.key = long.removeprefix("--").replace("-", "_")
-        self.envvar = PREFIX + self.key.upper()
+        names = [name.removeprefix("--").replace("-", "_") for name in self.opts if name.startswith("--")]
+        self.key, *self.aliases = names
+        self.envvar = PREFIX + self.key.upper() if section or self.key == "config" else None
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
         """Put `--set` between the flags and the environment."""
@@ -48,6 +50,8 @@ class ConfiguredOption(click.Option):
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """Say where a wrong value came from if it was not a flag."""
         try:
+            if isinstance(value, list) and not self.multiple and not isinstance(self.type, Size):
+                raise click.BadParameter(f"{value!r} is a list where one value belongs.", ctx, self)
             return super().process_value(ctx, value)
         except click.BadParameter as error:
             origin = ctx.meta.get(_ORIGINS, {}).get(self.key)
@@ -73,7 +77,8 @@ def read_set(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]
         if not equals:
             raise ArgumentError(f"--set {pair!r} is not KEY=VALUE; write it like --set layer.stride=2")
         section, _, name = key.rpartition(".")
-        tree = {section: {name: parse_yaml(text, "--set")}} if section else {name: parse_yaml(text, "--set")}
+        value = parse_yaml(text, "--set") if text.startswith("[") else text
+        tree = {section: {name: value}} if section else {name: value}
         changed.update(flatten(tree, _options(ctx), "--set"))
     ctx.meta[_SET] = changed
     ctx.meta.setdefault(_ORIGINS, {}).update(dict.fromkeys(changed, "--set"))
@@ -84,7 +89,7 @@ def settle(ctx: click.Context) -> bool:
     """Check the environment and, where `--print-config` asks, print the configuration; return whether that was all."""
     check_environment(_options(ctx))
     if ctx.params["print_config"]:
-        click.echo(dump(ctx.params, _options(ctx)), nl=False)
+        data(dump(ctx.params, _options(ctx)))
         return True
     return False
 
@@ -94,7 +99,9 @@ def check_environment(options: Iterable[ConfiguredOption]) -> None:
     legal = {option.envvar for option in options if isinstance(option.envvar, str)}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in legal:
-            raise ArgumentError(f"unknown environment variable {name}: no option has this name.{_near(name, legal)}")
+            raise ArgumentError(
+                f"unknown environment variable {name}: no option has this name.{did_you_mean(name, legal)}"
+            )
 
 
 def flatten(tree: Any, options: Iterable[ConfiguredOption], origin: str) -> dict[str, Any]:
@@ -103,38 +110,42 @@ def flatten(tree: Any, options: Iterable[ConfiguredOption], origin: str) -> dict
         raise ArgumentError(f"{origin} is empty; write keys such as 'kernel: gaussian'")
     if not isinstance(tree, dict):
         raise ArgumentError(f"{origin} must hold keys and values, such as 'stride: 2', not {type(tree).__name__}")
-    sections = {option.key: option.section for option in options}
+    legal = {option.key: option for option in options if option.section in SECTIONS}
+    legal |= {alias: option for option in legal.values() for alias in option.aliases}
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key in SECTIONS and isinstance(value, dict):
             for name, inner in value.items():
-                _place(values, name, inner, key, sections, origin)
+                _place(values, name, inner, key, legal, origin)
         elif key in SECTIONS and value is None:
             continue
         else:
-            _place(values, key, value, None, sections, origin)
+            _place(values, key, value, None, legal, origin)
     return values
 
 
 def _place(
-    values: dict[str, Any], key: Any, value: Any, section: str | None, sections: dict[str, str], origin: str
+    values: dict[str, Any],
+    key: Any,
+    value: Any,
+    section: str | None,
+    legal: dict[str, ConfiguredOption],
+    origin: str,
 ) -> None:
+    """Put a value under its key, or raise `ArgumentError` where the key, its section or its kind of value is wrong."""
     name = str(key).replace("-", "_")
     where = f"{section}.{key}" if section else str(key)
-    if name not in sections:
-        legal = [*sections, *SECTIONS]
-        raise ArgumentError(f"unknown key {where!r} in {origin}.{_near(name, legal) or ' See --help for the options.'}")
-    if section and sections[name] != section:
-        raise ArgumentError(f"{where!r} in {origin} stands under the wrong section; legal: {sections[name]}.{name}")
-    if name in values:
+    if name not in legal:
+        near = did_you_mean(name, [*legal, *SECTIONS])
+        raise ArgumentError(f"unknown key {where!r} in {origin}.{near or ' See --help for the options.'}")
+    if section and legal[name].section != section:
+        right = f"{legal[name].section}.{name}"
+        raise ArgumentError(f"{where!r} in {origin} stands under the wrong section; legal: {right}")
+    if legal[name].key in values:
         raise ArgumentError(f"{where!r} stands twice in {origin}; leave one")
     if value is None or isinstance(value, dict):
-        raise ArgumentError(f"{where!r} in {origin} has no value that an option could take: {value!r}")
-    values[name] = value
-
-
-def _near(name: str, legal: Iterable[str]) -> str:
-    return did_you_mean(name, legal)
+        raise ArgumentError(f"{where!r} in {origin} has no value that the option could take: {value!r}")
+    values[legal[name].key] = value
 
 
 def _options(ctx: click.Context) -> list[ConfiguredOption]:

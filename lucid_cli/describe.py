@@ -33,7 +33,7 @@ def dtype(info: VolumeInfo) -> str:
 def spacing(info: VolumeInfo) -> str:
     """Return the spacing with spaces between, `unknown` where the file has none."""
     steps = info.spacing_in_order()
-    return "unknown" if steps is None else " ".join(f"{step:.9g}" for step in steps)
+    return "unknown" if steps is None else " ".join(f"{step:.7g}" for step in steps)
 
 
 def table(info: VolumeInfo) -> str:

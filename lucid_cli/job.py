@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lucid_cli import axes
+from lucid_cli.compression import check_compression
 from lucid_cli.formats import SUFFIXES, Spec, format_of
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.options import Settings
@@ -27,11 +28,12 @@ from lucid_core.events import Event, Observer, Seconds
 from lucid_core.execute import execute
 from lucid_core.geometry import affine_of, grid_transform, rescale, scaled
 from lucid_core.plan import Plan
-from lucid_core.planner import limit, plan
-from lucid_core.problem import triple
+from lucid_core.planner import PROCESS_BYTES, limit, plan
+from lucid_core.problem import ConvProblem, triple
 from lucid_core.tiling import window_planes
 from lucid_core.volume import VolumeWriter, arithmetic_dtype
 
+MOST_VOXELS = 1 << 48
 WRITER_COPIES = 4
 """Copies of one tile's output that casting, statistics and writing make at once, at most."""
 
@@ -71,7 +73,17 @@ def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack) -> J
     shape = five_shape(info.shape, roles)
     dtype = np.dtype(settings.dtype) if settings.dtype else arithmetic_dtype(info.dtype)
     layer = recipe.build(shape[1], info.spacing, dtype)
-    problem = layer.problem(shape)
+    chosen = _plan(settings, layer.problem(shape), source, roles)
+    target = _target(settings, source, info, roles, chosen, out or spec)
+    shown = replace(info, axes=roles) if settings.axes else info
+    return Job(settings, source, roles, shown, layer, chosen, out, target)
+
+
+def _plan(settings: Settings, problem: ConvProblem, source: Source, roles: str) -> Plan:
+    """Plan within the memory that is available; what no disk could hold is refused before it is cut into tiles."""
+    if math.prod(problem.out_shape) > MOST_VOXELS:
+        sizes = "x".join(map(str, problem.out_shape))
+        raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
     chosen = plan(
         problem,
         algorithm=settings.algorithm,
@@ -81,15 +93,13 @@ def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack) -> J
         tile=None if settings.tile is None else triple("tile", settings.tile, 1),
         batch_size=settings.batch_size,
     )
-    target = _target(settings, source, info, roles, chosen, out or spec)
-    chosen = limit(
+    available = machine.available_bytes()
+    return limit(
         chosen,
-        machine.available_bytes(),
+        None if available is None else available + PROCESS_BYTES,
         reader=source.window_bytes(roles, window_planes(chosen)),
         writer=WRITER_COPIES * chosen.memory.outputs // chosen.slots,
     )
-    shown = replace(info, axes=roles) if settings.axes else info
-    return Job(settings, source, roles, shown, layer, chosen, out, target)
 
 
 def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
@@ -104,9 +114,10 @@ def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
 def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, chosen: Plan, out: Spec) -> Target:
     problem = chosen.problem
     format_name = SUFFIXES[out.suffix]
+    check_compression(out.suffix, settings.compression)
     return Target(
         shape=problem.out_shape,
-        axes=axes.output_axes(format_name, roles, problem.batch, problem.out_channels),
+        axes=axes.output_axes(format_name, info.format, roles, problem.batch, problem.out_channels),
         dtype=out_dtype(settings.out_dtype, settings.cast, format_name),
         problem=problem,
         source=source,
@@ -122,9 +133,8 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
     """Convolve and write; the output stands in its place, flushed to the disk, when this returns."""
     began = time.perf_counter()
     assert job.spec is not None
-    raw = math.prod(job.target.file_shape) * job.target.dtype.itemsize
-    if job.spec.suffix in (".nii", ".img", ".hdr", ".npy"):
-        check_space(finals[0].parent, raw)
+    if not _is_compressed(job):
+        check_space(finals[0].parent, math.prod(job.target.file_shape) * job.target.dtype.itemsize)
     clock = _Clock(observe)
     target = job.target
     if job.settings.cast == "rescale":
@@ -144,6 +154,14 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
         clock.timed("write", replacement.commit)
     seconds = vars(clock.seconds) | {"total": time.perf_counter() - began}
     return item(job, "ok", writer.statistics, seconds)
+
+
+def _is_compressed(job: Job) -> bool:
+    """Say whether the output may take less of the disk than its voxels do."""
+    if job.spec and job.spec.suffix == ".nii.gz":
+        return True
+    asked = job.settings.compression
+    return asked not in (None, "none") or (asked is None and bool(job.info.details.get("compression")))
 
 
 class _Clock:
@@ -243,6 +261,6 @@ def open_info(spec: Spec) -> VolumeInfo:
 
 def protected(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
     """Return the files a run reads: none of them may be its output."""
-    paths = [spec.path for spec in inputs]
+    paths = [path for spec in inputs for path in (format_of(spec).files(spec) if spec.suffix else [spec.path])]
     paths += [split_weights(settings.weights)[0]] if settings.weights else []
     return paths + ([Path(config)] if config else [])

@@ -9,16 +9,16 @@ import numpy.typing as npt
 
 import lucid_core
 from lucid_cli.options import Settings
+from lucid_cli.output import check_memory
 from lucid_cli.weights import Weights, load
-from lucid_core import machine
-from lucid_core.errors import ArgumentError, LimitError, ShapeError
+from lucid_core.errors import ArgumentError, ShapeError
 from lucid_core.factors import factors
 from lucid_core.kernels import named_kernel, taps
 from lucid_core.nn import Conv3d
 from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem, LayerArguments, conv_problem, layer_arguments, triple
 from lucid_core.registry import choose
-from lucid_core.units import Length, Spacing, format_bytes
+from lucid_core.units import Length, Spacing
 
 Array = npt.NDArray[Any]
 KERNEL_OPTIONS = ("sigma", "fwhm", "size", "axis")
@@ -88,10 +88,14 @@ def recipe(settings: Settings) -> Recipe:
     for option in KERNEL_OPTIONS:
         if settings.kernel is None and getattr(settings, option) is not None:
             raise ArgumentError(f"--{option} belongs to a named kernel; give --kernel NAME too")
+    if settings.weights is None and settings.weights_axes is not None:
+        raise ArgumentError("--weights-axes belongs to a file of weights; give --weights FILE too")
+    if settings.seed is not None and (settings.kernel or settings.weights):
+        raise ArgumentError("--seed is for random weights, but --kernel or --weights says what to convolve with")
     if settings.kernel is not None:
         named_kernel(settings.kernel)
     if settings.weights is not None:
-        return Recipe(settings, load(settings.weights, settings.weights_axes))
+        return Recipe(settings, load(settings.weights, settings.weights_axes or "zyx"))
     if settings.kernel is None and settings.kernel_size is None:
         raise ArgumentError(
             "nothing says what to convolve with: give --kernel NAME (such as gaussian --sigma 1.5mm), --weights FILE, "
@@ -105,13 +109,15 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
     name = str(settings.kernel)
     if settings.bias:
         raise ArgumentError(f"--bias: the kernel {name!r} has no bias")
-    made = taps(name, **_kernel_options(settings, spacing)).astype(dtype)
+    options = _kernel_options(settings, spacing)
+    made = taps(name, **options).astype(dtype)
     multiple, rest = divmod(settings.out_channels or channels, channels)
     if rest or multiple != 1 or settings.groups not in (None, channels):
         raise ShapeError(
             f"the kernel {name!r} filters each of the {channels} channels by itself: out_channels and groups are "
             f"{channels}, not {settings.out_channels or channels} and {settings.groups or channels}"
         )
+    check_memory(channels * made.nbytes, "the kernel, once a channel,")
     weight = np.repeat(made[np.newaxis, np.newaxis], channels, axis=0)
     return _layer(settings, weight, None, channels, "same", "replicate")
 
@@ -139,17 +145,27 @@ def _whole(size: Length, voxels: float) -> int:
 def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer:
     if settings.bias and weights.bias is None:
         raise ShapeError(f"--bias: the weights {settings.weights} hold no bias; leave the option out")
-    bias = None if settings.bias is False or weights.bias is None else weights.bias.astype(dtype)
+    bias = None if settings.bias is False or weights.bias is None else _rounded(weights.bias, dtype)
     in_channels = int(weights.weight.shape[1]) * (settings.groups or 1)
-    return _layer(settings, weights.weight.astype(dtype), bias, in_channels, 0, "zeros")
+    return _layer(settings, _rounded(weights.weight, dtype), bias, in_channels, 0, "zeros")
+
+
+def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return weights or bias in the arithmetic dtype; values beyond its range are refused."""
+    with np.errstate(over="ignore"):
+        rounded = array.astype(dtype)
+    if not np.isfinite(rounded).all():
+        raise ArgumentError(f"the weights hold values beyond {dtype}; give --dtype float64")
+    return rounded
 
 
 def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:
     """Start Kaiming uniform from the seed."""
     in_channels = settings.in_channels or channels
     size = triple("kernel_size", settings.kernel_size or 1, 1)
-    _check_size((settings.out_channels or in_channels) * in_channels // (settings.groups or 1) * math.prod(size))
-    lucid_core.manual_seed(settings.seed)
+    count = (settings.out_channels or in_channels) * in_channels // (settings.groups or 1) * math.prod(size)
+    check_memory(2 * 8 * count, "the random weights")
+    lucid_core.manual_seed(settings.seed or 0)
     start = Conv3d(
         in_channels,
         settings.out_channels or in_channels,
@@ -160,16 +176,6 @@ def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:
     )
     bias = None if start.bias is None else start.bias.data
     return _layer(settings, start.weight.data, bias, in_channels, 0, "zeros")
-
-
-def _check_size(count: int) -> None:
-    """Refuse, before they are drawn, random weights that memory cannot hold."""
-    needed, free = 2 * 8 * count, machine.available_bytes()
-    if free is not None and needed > free:
-        raise LimitError(
-            f"random weights of {count} numbers would take {format_bytes(needed)} of memory, "
-            f"but {format_bytes(free)} are available; use fewer channels or a smaller kernel"
-        )
 
 
 def _layer(
@@ -194,8 +200,6 @@ def _layer(
         settings.padding_mode or padding_mode,
         strided_same=named and settings.padding is None,
     )
-    if not np.isfinite(weight).all():
-        raise ArgumentError(f"the weights do not fit into {weight.dtype}; give --dtype float64")
     device = choose("device", settings.device, ("auto", *DEVICES))
     return Layer(arguments, weight, bias, "cpu" if device == "auto" else device)
 

@@ -1,8 +1,6 @@
 """The command `lucid-conv3d`: its commands, loaded when called, and the one place where an error becomes a line."""
 
-import contextlib
 import importlib
-import os
 import pkgutil
 import signal
 import sys
@@ -12,7 +10,11 @@ from typing import Any, NoReturn
 import click
 
 from lucid_cli.failures import exit_code, message
+from lucid_cli.talk import data, say, show_trace
 from lucid_core.registry import did_you_mean
+
+ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+"""Signals that end a run."""
 
 
 class Interrupted(BaseException):
@@ -54,7 +56,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> 
     if asked:
         from lucid_core import __version__
 
-        click.echo(f"lucid-conv3d {__version__}")
+        data(f"lucid-conv3d {__version__}\n")
         ctx.exit()
 
 
@@ -71,15 +73,10 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    code = _run()
-    with contextlib.suppress(BrokenPipeError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        sys.exit(code)
-    os._exit(code)
+    sys.exit(_run())
 
 
 def _run() -> int:
@@ -92,24 +89,25 @@ def _run() -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
             return 2
-        return _say(" ".join(error.format_message().split()), 2)
+        return _fail(" ".join(error.format_message().split()), 2)
     except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted; nothing was left behind.", 130)
+        return _fail("interrupted; nothing was left behind.", 130)
     except Interrupted as stop:
-        return _say(f"ended by {stop}; nothing was left behind.", 128 + stop.number)
-    except BrokenPipeError:
-        return 141
+        return _fail(f"ended by {stop}; nothing was left behind.", 128 + stop.number)
     except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        return _say(message(error), exit_code(error))
+        show_trace(error)
+        return _fail(message(error), exit_code(error))
 
 
-def _say(text: str, code: int) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        click.echo(f"Error: {text}", err=True)
+def _fail(text: str, code: int) -> int:
+    say(f"Error: {text}")
     return code
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> Any:
+    """End the run once; the signals that follow must not cut the cleaning short."""
+    for other in ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise Interrupted(number)

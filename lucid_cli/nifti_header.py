@@ -57,8 +57,7 @@ def read_header(stream: IO[bytes], name: str) -> Header:
     single = magic == magics[0]
     endianness = "<" if start == size.to_bytes(4, "little") else ">"
     header = _CLASSES[size, single](bytes(block), endianness, check=False)
-    if single:
-        _read_extensions(stream, header, size, name)
+    _read_extensions(stream, header, size, name)
     return header
 
 
@@ -71,16 +70,19 @@ def _what_it_is(start: bytes) -> str:
 
 
 def _read_extensions(stream: IO[bytes], header: Header, size: int, name: str) -> None:
+    """Read what stands between the header and the voxels, or behind the header of a pair."""
     offset = data_offset(header, name)
-    extra = bytearray(offset - size)
-    if len(extra) > MOST_EXTENSION_BYTES:
-        raise InputError(f"{name}: vox_offset {offset} leaves over {MOST_EXTENSION_BYTES} bytes for extensions")
-    read_exactly(stream, memoryview(extra), name)
-    if extra[0] == 0 or len(extra) < 16:
+    if header.is_single and offset - size > MOST_EXTENSION_BYTES:
+        raise InputError(f"{name}: vox_offset is {offset}, legal: at most {MOST_EXTENSION_BYTES} bytes of extensions")
+    with reading(name):
+        extra = stream.read(offset - size if header.is_single else MOST_EXTENSION_BYTES)
+    if header.is_single and len(extra) < offset - size:
+        raise InputError(f"{name}: the file is cut short: its voxels should begin at {offset}")
+    if len(extra) < 16 or extra[0] == 0:
         return
     try:
         header.extensions = Nifti1Extensions.from_fileobj(
-            io.BytesIO(bytes(extra[4:])), len(extra) - 4, header.endianness == ">"
+            io.BytesIO(extra[4:]), len(extra) - 4, header.endianness == ">"
         )
     except Exception as error:
         raise InputError(f"{name}: a header extension is damaged: {error}") from error

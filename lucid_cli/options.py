@@ -49,7 +49,7 @@ LAYER = [
     option(
         "layer", "--dtype", type=click.Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."
     ),
-    option("layer", "--seed", type=Count(0), default=0, show_default=True, help="Seed of random initial weights."),
+    option("layer", "--seed", type=Count(0), help="Seed of random initial weights. Default 0."),
 ]
 
 WEIGHTS = [
@@ -58,9 +58,7 @@ WEIGHTS = [
         "weights",
         "--weights-axes",
         type=click.Choice(["zyx", "xyz"]),
-        default="zyx",
-        show_default=True,
-        help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays.",
+        help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays. Default zyx.",
     ),
     option("weights", "--kernel", type=Word(), metavar="NAME", help="gaussian, box, identity, laplacian or sobel."),
     option("weights", "--sigma", type=LengthType(), help="Standard deviation of the kernel, such as 1.5mm or 2vox."),
@@ -162,9 +160,9 @@ class Settings:
     padding_mode: str | None = None
     device: str = "cpu"
     dtype: str | None = None
-    seed: int = 0
+    seed: int | None = None
     weights: str | None = None
-    weights_axes: str = "zyx"
+    weights_axes: str | None = None
     kernel: str | None = None
     sigma: Length | None = None
     fwhm: Length | None = None

@@ -6,21 +6,43 @@ the weights or the configuration are never replaced, through links neither; nor 
 
 import contextlib
 import errno
+import functools
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
-from lucid_core.errors import ArgumentError, InputError, LimitError, OutputError
+from lucid_core import machine
+from lucid_core.errors import ArgumentError, InputError, LimitError, LucidError, OutputError
 from lucid_core.units import format_bytes
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 DEFAULT_NAME = "{stem}_conv3d{suffix}"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def _output_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Make what the file system says of an output's path, such as a name too long, an `OutputError`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, LucidError):
+                raise
+            raise OutputError(f"the output cannot be written: {error}") from error
+
+    return wrapped
+
+
+@_output_errors
 def output_specs(inputs: list[Spec], output: str, name: str | None) -> list[Spec]:
     """Return the output of each input: OUTPUT itself, or a file in the folder OUTPUT named by the pattern."""
     target = parse_spec(output)
@@ -40,7 +62,7 @@ def output_specs(inputs: list[Spec], output: str, name: str | None) -> list[Spec
 def _named(spec: Spec, pattern: str) -> str:
     try:
         name = pattern.format(stem=spec.stem, suffix=spec.suffix)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ArgumentError(f"--name {pattern!r} is not a pattern; legal: {{stem}} and {{suffix}}") from error
     if "/" in name or not name:
         raise ArgumentError(f"--name {pattern!r} makes {name!r}, which is no file name")
@@ -59,6 +81,7 @@ def _distinct(specs: list[Spec]) -> list[Spec]:
     return specs
 
 
+@_output_errors
 def check_target(path: Path, protected: Iterable[Path], overwrite: bool) -> Path:
     """Return the file that an output path means, links followed, or raise `OutputError` where it must not be written.
 
@@ -69,7 +92,9 @@ def check_target(path: Path, protected: Iterable[Path], overwrite: bool) -> Path
     target = path.resolve() if path.is_symlink() else path
     if not target.parent.is_dir():
         raise OutputError(f"{path}: its folder {target.parent} does not exist; make it first")
-    if not target.exists():
+    try:
+        target.lstat()
+    except FileNotFoundError:
         return target
     if not target.is_file():
         raise OutputError(f"{path}: is not a regular file")
@@ -83,11 +108,27 @@ def check_target(path: Path, protected: Iterable[Path], overwrite: bool) -> Path
 
 def check_input(path: Path) -> None:
     """Raise `InputError` where a path is not a regular file: a folder, a pipe or a device is never opened."""
-    if path.is_file():
-        return
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"{path}: is a link to nothing")
-    raise InputError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        what = "no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
+        raise InputError(f"{path}: {'is a link to nothing' if _is_link(path) else what}") from error
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is not a regular file")
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raise `LimitError` where something that is about to be made needs more memory than there is."""
+    free = machine.available_bytes()
+    if free is not None and needed > free:
+        raise LimitError(f"{what} would take {format_bytes(needed)} of memory, but {format_bytes(free)} are available")
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -121,8 +162,16 @@ class Replacement:
 
     def commit(self) -> None:
         """Put the files, complete and flushed, in their places, and flush the folder."""
+        placed: list[Path] = []
         for path, final in zip(self.paths, self._finals, strict=True):
-            _place(path, final, self._overwrite)
+            try:
+                _place(path, final, self._overwrite)
+            except BaseException:
+                if not self._overwrite:
+                    for other in placed:
+                        other.unlink()
+                raise
+            placed.append(final)
         _sync_folder(self._finals[0].parent)
 
 

@@ -21,7 +21,10 @@ CHUNK_BYTES = 1 << 20
 
 def open_stream(path: Path) -> IO[bytes]:
     """Open a file to read forward, decompressing it if its first bytes are those of gzip, whatever its name."""
-    file = path.open("rb")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
     if file.peek(2)[:2] != b"\x1f\x8b":
         return file
     return io.BufferedReader(_Members(file), CHUNK_BYTES)
@@ -134,15 +137,19 @@ def drain(stream: IO[bytes], name: str) -> None:
             pass
 
 
-def spool(stream: IO[bytes], size: int, name: str, folder: Path | None) -> npt.NDArray[np.uint8]:
-    """Copy `size` bytes of a stream to a nameless temporary file and return it mapped."""
-    with tempfile.TemporaryFile(dir=folder) as file:
+def spool(stream: IO[bytes], size: int, name: str, folder: Path | None) -> IO[bytes]:
+    """Copy `size` bytes of a stream to a nameless temporary file and return it."""
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
+    try:
         for count in _chunks(size):
             chunk = bytearray(count)
             read_exactly(stream, memoryview(chunk), name)
             file.write(chunk)
         file.flush()
-        return np.memmap(file, np.uint8, "r", shape=(size,))
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _chunks(size: int) -> Iterator[int]:

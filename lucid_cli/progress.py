@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from lucid_cli.talk import say
 from lucid_core.events import Event, Progress
 
 LINE_SHARE = 0.1
@@ -16,7 +17,7 @@ class Reporter:
     """Shows the progress of one input; an observer of `execute` and a context manager that ends the bar."""
 
     def __init__(self, kind: str, title: str) -> None:
-        self._kind = ("bar" if sys.stderr.isatty() else "log") if kind == "auto" else kind
+        self._kind = ("bar" if sys.stderr and sys.stderr.isatty() else "log") if kind == "auto" else kind
         self._title = title
         self._bar: Any = None
         self._began = time.monotonic()
@@ -40,6 +41,7 @@ class Reporter:
     def _due(self, event: Progress) -> bool:
         """Say whether 10 % or 30 s have passed since the last line, or all is done."""
         share = event.done / event.total if event.total else 1.0
+        self._last_share = min(self._last_share, share)
         now = time.monotonic()
         due = share - self._last_share >= LINE_SHARE or now - self._last_time >= LINE_SECONDS or share == 1.0
         if due:
@@ -52,11 +54,11 @@ class Reporter:
             rate = event.done / seconds / 1e6 if seconds else 0.0
             left = seconds * (event.total - event.done) / event.done if event.done else 0.0
             share = 100 * event.done / event.total if event.total else 100.0
-            _tell(f"{self._title}: {share:.0f} % of {event.total} voxels, {rate:.1f} Mvoxel/s, {left:.0f} s left")
+            say(f"{self._title}: {share:.0f} % of {event.total} voxels, {rate:.1f} Mvoxel/s, {left:.0f} s left")
 
     def _show_json(self, event: Progress) -> None:
         if self._due(event):
-            _tell(json.dumps({"event": "progress", "input": self._title, "done": event.done, "total": event.total}))
+            say(json.dumps({"event": "progress", "input": self._title, "done": event.done, "total": event.total}))
 
     def __enter__(self) -> "Reporter":
         return self
@@ -66,11 +68,3 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def _tell(line: str) -> None:
-    """Print to stderr; a closed stderr must not end the run."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        return

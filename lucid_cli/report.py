@@ -127,6 +127,7 @@ def _plan_line(plan: Plan) -> str:
 
 def _values_line(output: dict[str, Any]) -> str:
     known = output["min"] is not None
-    line = f"{output['min']:.6g} to {output['max']:.6g}, mean {output['mean']:.6g}" if known else "none finite"
+    line = f"{output['min']:.6g} to {output['max']:.6g}" if known else "none finite"
+    line += f", mean {output['mean']:.6g}" if output["mean"] is not None else ""
     counts = [(output["nan_count"], "NaN"), (output["clipped_count"], "clipped")]
     return ", ".join([line, *(f"{count} {name}" for count, name in counts if count)])

@@ -1,5 +1,6 @@
 """Synthetic volumes: the same bytes every time, for trying things out and for tests."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from lucid_cli.axes import output_axes
 from lucid_cli.formats import SUFFIXES, format_of, parse_spec
-from lucid_cli.output import check_target, temporaries
+from lucid_cli.output import check_memory, check_target, temporaries
 from lucid_cli.sink import CastingWriter, out_dtype
 from lucid_cli.volumes import Target
 from lucid_core.geometry import affine_of
@@ -67,6 +68,9 @@ def noise(shape: Triple, seed: int) -> Array:
     return np.random.default_rng(seed).normal(100, 20, shape)
 
 
+SAMPLE_COPIES = 3
+"""Copies of a sample in float64 that making and casting it take."""
+
 KINDS: dict[str, Callable[[Triple, int], Array]] = {
     "phantom": phantom,
     "ramp": ramp,
@@ -91,13 +95,14 @@ def write_sample(
     spec = parse_spec(output)
     module = format_of(spec)
     size = triple("shape", shape, 1)
+    check_memory(8 * SAMPLE_COPIES * channels * math.prod(size), "the sample")
     volume = make_sample(kind, size, channels, seed)
     finals = [check_target(path, [], overwrite) for path in module.files(spec)]
     format_name = SUFFIXES[spec.suffix]
     steps = (spacing or Length((1.0, 1.0, 1.0), "mm")).millimetres()
     target = Target(
         shape=(1, channels, *size),
-        axes=output_axes(format_name, "zyx" if channels == 1 else "czyx", 1, channels),
+        axes=output_axes(format_name, "npy", "zyx" if channels == 1 else "czyx", 1, channels),
         dtype=out_dtype(dtype, "clip", format_name),
         problem=ConvProblem(1, channels, channels, size, (1, 1, 1)),
         source=None,

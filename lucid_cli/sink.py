@@ -52,7 +52,8 @@ class Statistics:
         if kept.size:
             self.low = min(self.low, float(kept.min()))
             self.high = max(self.high, float(kept.max()))
-            self.total += float(kept.sum(dtype=np.float64))
+            with np.errstate(over="ignore"):
+                self.total += float(kept.sum(dtype=np.float64))
             self.finite += kept.size
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class Statistics:
         return {
             "min": self.low if known else None,
             "max": self.high if known else None,
-            "mean": self.total / self.finite if known else None,
+            "mean": self.total / self.finite if known and math.isfinite(self.total) else None,
             "nan_count": self.nan_count,
             "clipped_count": self.clipped_count,
         }
@@ -104,7 +105,8 @@ class CastingWriter:
     def _integers(self, block: Array) -> Array:
         """Round half to even and saturate; NaN becomes 0. What did not fit is counted, or is an error."""
         limits = np.iinfo(self.dtype)
-        wanted = np.rint((block.astype(np.float64) - self.inter) / self.slope)
+        with np.errstate(all="ignore"):
+            wanted = np.rint((block.astype(np.float64) - self.inter) / self.slope)
         nan = np.isnan(wanted)
         self.statistics.nan_count += int(nan.sum())
         fits = (wanted >= limits.min) & (wanted < 2.0 ** (limits.bits - (self.dtype.kind == "i")))
@@ -124,13 +126,30 @@ class CastingWriter:
 
 
 def rescaling(statistics: Statistics, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return slope and inter, exact in float32 as a NIfTI-1 header holds them, that spread the values over a dtype."""
+    """Return slope and inter, as float32 a NIfTI-1 header holds, that spread the values over an integer dtype.
+
+    Raises `RunError` where float32 cannot hold them.
+    """
+    if not statistics.finite:
+        return 1.0, 0.0
+    if statistics.low == statistics.high == float(np.float32(statistics.low)):
+        return 1.0, statistics.low
     limits = np.iinfo(dtype)
-    if not statistics.finite or statistics.low == statistics.high:
-        return 1.0, float(np.float32(statistics.low)) if statistics.finite else 0.0
-    slope = float(np.float32((statistics.high - statistics.low) / (float(limits.max) - float(limits.min)) * (1 + 1e-6)))
-    middle = (statistics.high + statistics.low) / 2
-    return slope, float(np.float32(middle - slope * (float(limits.max) + float(limits.min)) / 2))
+    middle = (float(limits.max) + float(limits.min)) / 2
+    half = (float(limits.max) - float(limits.min)) / 2
+    with np.errstate(all="ignore"):
+        centre = statistics.low / 2 + statistics.high / 2
+        reach = max(statistics.high - centre, np.spacing(np.float32(abs(centre)))) * (1 + 1e-6)
+        slope = np.float32(reach / half)
+        inter = np.float32(centre - float(slope) * middle)
+        lost = abs(float(inter) - (centre - float(slope) * middle))
+        slope = np.float32((reach + lost) / half)
+    if not (np.finfo(np.float32).tiny <= slope < np.inf and np.isfinite(inter)):
+        raise RunError(
+            f"values from {statistics.low:g} to {statistics.high:g} cannot be rescaled: slope and intercept do not fit "
+            "the float32 of a NIfTI header; use --out-dtype float64"
+        )
+    return float(slope), float(inter)
 
 
 def empty_statistics() -> dict[str, Any]:

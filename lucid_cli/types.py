@@ -8,6 +8,7 @@ import click
 from lucid_core.errors import ArgumentError
 from lucid_core.units import Length
 
+MOST = 2**62
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)")
 
 
@@ -21,7 +22,7 @@ def _integer(value: Any) -> int | None:
 
 
 class Count(click.ParamType):
-    """An integer of at least `least`."""
+    """An integer of at least `least`, and at most 2**62, beyond which nothing can be counted."""
 
     name = "integer"
 
@@ -31,7 +32,7 @@ class Count(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the int or fail with what is legal."""
         number = _integer(value)
-        if number is None or number < self.least:
+        if number is None or not self.least <= number <= MOST:
             self.fail(f"{value!r} is not an integer of at least {self.least}.", param, ctx)
         return number
 
@@ -52,7 +53,8 @@ class Size(click.ParamType):
         parts = re.split("[,x]", value) if isinstance(value, str) else value
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
         numbers = [_integer(part) for part in parts]
-        if len(numbers) not in (1, 3) or any(number is None or number < self.least for number in numbers):
+        legal = all(number is not None and self.least <= number <= MOST for number in numbers)
+        if len(numbers) not in (1, 3) or not legal:
             words = "".join(f", or {word!r}" for word in self.words)
             self.fail(f"{value!r} is not an integer of at least {self.least} or three (D,H,W){words}.", param, ctx)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)

@@ -4,11 +4,12 @@ A file's axes are letters in the file's own order: x, y, z, and t, n or c. Befor
 role among n, c, z, y, x (`axes.roles`), and the array is seen as (N, C, D, H, W).
 """
 
-import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,8 @@ class Source(ABC):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp = _stamp(path)
+        self._open = ExitStack()
+        """The files that `close` closes."""
 
     @abstractmethod
     def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:
@@ -86,16 +89,16 @@ class Source(ABC):
         if _stamp(self._path) != self._stamp:
             raise InputError(f"{self._path}: changed while it was read; run again")
 
-    @abstractmethod
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        self._open.close()
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         found = path.stat()
     except OSError as error:
-        raise InputError(f"{path}: {os.strerror(error.errno or 0)}") from error
+        raise InputError(f"{path}: {error.strerror}") from error
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -132,6 +135,10 @@ class Target:
 class Sink(ABC):
     """Writes voxels that have the output's dtype into temporary files."""
 
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        """The files that `close` closes."""
+
     @abstractmethod
     def write(self, batch: int, region: Region, block: Array) -> None:
         """Write the voxels (C, d, h, w) of a region of volume `batch`."""
@@ -140,17 +147,9 @@ class Sink(ABC):
     def finish(self) -> None:
         """Write what remains and flush the data to the disk."""
 
-    @abstractmethod
     def close(self) -> None:
         """Close the files; after an error, without finishing them."""
-
-
-def as_five(array: Array, roles: str) -> Array:
-    """View an array whose axes have these roles as (N, C, D, H, W)."""
-    missing = [letter for letter in FIVE if letter not in roles]
-    full = array[(..., *[np.newaxis] * len(missing))]
-    order = roles + "".join(missing)
-    return full.transpose([order.index(letter) for letter in FIVE])
+        self._open.close()
 
 
 def five_shape(shape: tuple[int, ...], roles: str) -> Shape5:
@@ -174,24 +173,31 @@ def file_block(axes: str, block: Array) -> Array:
     return view
 
 
-class ArraySource:
-    """Reads regions from an array in the file's order, scaling stored values; implements `VolumeReader`."""
+class Boxes(Protocol):
+    """An array in a file that is read by boxes (`rawfile.RawReader`)."""
+
+    def read_box(self, box: tuple[slice, ...]) -> Iterator[tuple[slice, Array]]:
+        """Yield the values of a box, some entries of its first axis at a time, with where these lie in the box."""
+
+
+class BoxReader:
+    """Reads regions from boxes of a file's array, scaling stored values; implements `VolumeReader`."""
 
     random_access = True
 
-    def __init__(self, array: Array, roles: str, scaling: tuple[float, float] | None = None) -> None:
-        self._five = as_five(array, roles)
+    def __init__(
+        self, boxes: Boxes, shape: tuple[int, ...], axes: str, scaling: tuple[float, float] | None = None
+    ) -> None:
+        self.shape = five_shape(shape, axes)
+        self._boxes = boxes
+        self._axes = axes
         self._scaling = scaling
-
-    @property
-    def shape(self) -> Shape5:
-        """Shape (N, C, D, H, W)."""
-        n, c, d, h, w = self._five.shape
-        return n, c, d, h, w
 
     def read(self, batch: int, region: Region, out: Array) -> None:
         """Read a region of one volume into `out` (C, d, h, w)."""
-        convert(self._five[(batch, slice(None), *region.slices)], self._scaling, out)
+        target = file_block(self._axes, out)
+        for entries, values in self._boxes.read_box(file_box(self._axes, batch, region, self.shape[1])):
+            convert(values, self._scaling, target[entries])
 
     def forget(self, batch: int, plane: int) -> None:
         """Nothing is held."""

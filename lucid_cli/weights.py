@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_cli.output import check_input
 from lucid_core.errors import ArgumentError, InputError, LucidError, ShapeError
 from lucid_core.optional import require
 from lucid_core.registry import did_you_mean
@@ -43,10 +44,7 @@ class ArrayFile:
 def load(text: str, axes: str) -> Weights:
     """Load FILE or FILE:KEY; `axes` is the order of the kernel's axes in the file, zyx or xyz."""
     path, key = split(text)
-    if not path.is_file():
-        raise InputError(
-            f"weights {path}: no such file" if not path.exists() else f"weights {path}: not a regular file"
-        )
+    check_input(path)
     with _opened(path) as arrays:
         weight_name, bias_name = _names(arrays, key)
         weight = arrays.read(weight_name)
@@ -178,7 +176,8 @@ def _dotted(found: Mapping[str, Any]) -> dict[str, Any]:
         names[f"/{name}"] = item
         group, _, last = name.rpartition("/")
         if group and last in ("weight", "bias"):
-            names[f"{group}.{last}"] = names[f"/{group}.{last}"] = item
+            for key in (group, f"/{group}", group.replace("/", ".")):
+                names[f"{key}.{last}"] = item
     return names
 
 

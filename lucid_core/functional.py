@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.errors import ArgumentTypeError, ShapeError
+from lucid_core.errors import ArgumentTypeError, LimitError, ShapeError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.planner import plan
@@ -55,10 +55,10 @@ def conv3d(
     >>> conv3d(x, np.ones((1, 1, 2, 2, 2)), stride=2).item()
     52.0
     """
-    volumes, filters = np.asarray(x), np.asarray(weight)
-    offsets = None if bias is None else np.asarray(bias)
-    batch = _batch(volumes)
+    volumes, filters = _array("x", x), _array("weight", weight)
+    offsets = None if bias is None else _array("bias", bias)
     dtype = arithmetic_dtype(volumes.dtype)
+    batch = _batch(volumes)
     _check_dtypes(volumes, filters, offsets)
     layer = _layer(filters, offsets, stride, padding, dilation, groups, padding_mode)
     filters = filters.astype(dtype, copy=False)
@@ -66,10 +66,25 @@ def conv3d(
         _shape5(batch), layer, bias=offsets is not None, dtype=dtype.name, separable=factors(filters) is not None
     )
     chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=threads)
-    out = np.empty(problem.out_shape, dtype)
+    out = _empty(problem.out_shape, dtype)
     execute(chosen, filters, None if offsets is None else offsets.astype(dtype), ArrayReader(batch), ArrayWriter(out))
-    result = out.astype(promoted(volumes.dtype), copy=False)
+    with np.errstate(over="ignore"):
+        result = out.astype(promoted(volumes.dtype), copy=False)
     return result if volumes.ndim == 5 else result[0]
+
+
+def _array(name: str, values: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{name} is no array of numbers: {error}") from error
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    try:
+        return np.empty(shape, dtype)
+    except (ValueError, MemoryError) as error:
+        raise LimitError(f"the output of shape {shape} does not fit into memory: {error}") from error
 
 
 def _batch(volumes: Array) -> Array:
@@ -88,7 +103,7 @@ def _shape5(batch: Array) -> tuple[int, int, int, int, int]:
 
 def _check_dtypes(volumes: Array, filters: Array, offsets: Array | None) -> None:
     """Weight and bias have the dtype of x, or the one it is promoted to: mixing is refused, as in torch."""
-    legal = {promoted(volumes.dtype), arithmetic_dtype(volumes.dtype)}
+    legal = {volumes.dtype.newbyteorder("="), promoted(volumes.dtype), arithmetic_dtype(volumes.dtype)}
     for name, array in (("weight", filters), ("bias", offsets)):
         if array is not None and array.dtype.newbyteorder("=") not in legal:
             raise ArgumentTypeError(

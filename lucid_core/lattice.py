@@ -21,14 +21,10 @@ from lucid_core.scratch import Scratch
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where the taps of a kernel stand in the flat phases of one block."""
+    """The flat phases of one block, and the outputs among their positions."""
 
-    phases: tuple[Triple, ...]
-    """First voxel (D, H, W) of each phase in the block."""
     shape: Triple
     """Voxels of each phase along D, H, W."""
-    taps: tuple[tuple[int, int], ...]
-    """Phase and flat offset of each tap, in the order of the kernel's (K_D, K_H, K_W)."""
     out: Triple
     """Output voxels along D, H, W."""
 
@@ -38,48 +34,61 @@ class Lattice:
         d, h, w = self.out
         return ((d - 1) * self.shape[1] + h - 1) * self.shape[2] + w
 
-    def outputs(self, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the output voxels (d, h, w) among flat positions, as a view of (d * H * W,)."""
-        d, h, w = self.out
-        return flat[: d * self.shape[1] * self.shape[2]].reshape(d, *self.shape[1:])[:, :h, :w]
-
     @property
     def flat_size(self) -> int:
         """Values to allocate for flat positions, so that `outputs` can view them."""
         return self.out[0] * self.shape[1] * self.shape[2]
 
+    def outputs(self, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the output voxels (d, h, w) among flat positions, as a view of (d * H * W,)."""
+        d, h, w = self.out
+        return flat[: self.flat_size].reshape(d, *self.shape[1:])[:, :h, :w]
+
 
 def lattice(problem: ConvProblem, out: Triple) -> Lattice:
-    """Lay out the taps of a problem for an output box of shape `out`."""
-    steps = [
+    """Lay out the phases of a problem for an output box of shape `out`."""
+    d, h, w = (count + axis[-1][0] for count, axis in zip(out, _steps(problem), strict=True))
+    return Lattice((d, h, w), out)
+
+
+def taps(problem: ConvProblem, grid: Lattice) -> tuple[tuple[Triple, ...], list[tuple[int, int]]]:
+    """Return the first voxel (D, H, W) of each phase, and the phase and flat offset of each tap (K_D, K_H, K_W)."""
+    _, h, w = grid.shape
+    phases: dict[Triple, int] = {}
+    found = []
+    for (step_d, first_d), (step_h, first_h), (step_w, first_w) in itertools.product(*_steps(problem)):
+        phase = phases.setdefault((first_d, first_h, first_w), len(phases))
+        found.append((phase, (step_d * h + step_h) * w + step_w))
+    return tuple(phases), found
+
+
+def _steps(problem: ConvProblem) -> list[list[tuple[int, int]]]:
+    """Return, for each axis and tap along it, how many outputs further it reads and in which phase."""
+    return [
         [divmod(tap * dilation, stride) for tap in range(k)]
         for k, dilation, stride in zip(problem.kernel_size, problem.dilation, problem.stride, strict=True)
     ]
-    d, h, w = (count + max(step for step, _ in axis) for count, axis in zip(out, steps, strict=True))
-    phases: dict[Triple, int] = {}
-    taps = []
-    for (step_d, first_d), (step_h, first_h), (step_w, first_w) in itertools.product(*steps):
-        phase = phases.setdefault((first_d, first_h, first_w), len(phases))
-        taps.append((phase, (step_d * h + step_h) * w + step_w))
-    return Lattice(tuple(phases), (d, h, w), tuple(taps), out)
 
 
-def flat_phases(block: npt.NDArray[Any], grid: Lattice, stride: Triple, scratch: Scratch) -> npt.NDArray[Any]:
+def flat_phases(
+    block: npt.NDArray[Any], grid: Lattice, phases: tuple[Triple, ...], stride: Triple, scratch: Scratch
+) -> npt.NDArray[Any]:
     """Return the phases (P, C, flat) of a padded block (C, d, h, w); with stride 1 a view of the block itself."""
     channels = block.shape[0]
     if stride == (1, 1, 1):
         return block.reshape(1, channels, math.prod(grid.shape))
-    split = scratch.array("phases", (len(grid.phases), channels, *grid.shape), block.dtype)
-    for phase, first in zip(split, grid.phases, strict=True):
+    split = scratch.array("phases", (len(phases), channels, *grid.shape), block.dtype)
+    for phase, first in zip(split, phases, strict=True):
         d, h, w = (slice(start, None, step) for start, step in zip(first, stride, strict=True))
         part = block[:, d, h, w][:, : grid.shape[0], : grid.shape[1], : grid.shape[2]]
         phase[:, : part.shape[1], : part.shape[2], : part.shape[3]] = part
-    return split.reshape(len(grid.phases), channels, math.prod(grid.shape))
+    return split.reshape(len(phases), channels, math.prod(grid.shape))
 
 
 def phase_bytes(problem: ConvProblem, out: Triple) -> int:
     """Return the memory that `flat_phases` takes for an output box of shape `out`."""
     if problem.stride == (1, 1, 1):
         return 0
-    grid = lattice(problem, out)
-    return len(grid.phases) * problem.in_channels * math.prod(grid.shape) * np.dtype(problem.dtype).itemsize
+    count = math.prod(len({first for _, first in axis}) for axis in _steps(problem))
+    values = count * problem.in_channels * math.prod(lattice(problem, out).shape)
+    return values * np.dtype(problem.dtype).itemsize

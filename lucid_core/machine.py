@@ -51,14 +51,18 @@ def cores() -> int:
 
 
 def available_bytes() -> int | None:
-    """Return the memory this process can still take: free memory, less where a cgroup allows less."""
+    """Return the memory this process can still take: free memory, less where a cgroup allows less.
+
+    Cached files count as free: the kernel drops them when memory is wanted.
+    """
     limits = []
     for line in _read(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemAvailable:"):
             limits.append(int(line.split()[1]) * 1024)
     most, used = _read(_CGROUP / "memory.max").strip(), _read(_CGROUP / "memory.current").strip()
     if most.isdigit() and used.isdigit():
-        limits.append(max(0, int(most) - int(used)))
+        cached = [line.split()[1] for line in _read(_CGROUP / "memory.stat").splitlines() if "inactive_file " in line]
+        limits.append(max(0, int(most) - int(used) + sum(map(int, cached))))
     return min(limits) if limits else None
 
 

@@ -2,39 +2,41 @@
 
 from dataclasses import dataclass
 
-from lucid_core.errors import ArgumentError
+from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.registry import did_you_mean
 
 
 @dataclass(frozen=True)
 class PaddingMode:
-    """One padding mode: its name here, what others call it, and the widest pad an axis of `n` voxels allows."""
+    """One padding mode: its name here and what others call it."""
 
     name: str
     numpy: str
     scipy: str
     torch: str
-    widest: str
+    scipy_grid: str = ""
 
 
 PADDING_MODES = {
     mode.name: mode
     for mode in (
-        PaddingMode("zeros", "constant", "constant", "constant", ""),
-        PaddingMode("reflect", "reflect", "mirror", "reflect", "less than the axis"),
-        PaddingMode("replicate", "edge", "nearest", "replicate", ""),
-        PaddingMode("circular", "wrap", "wrap", "circular", "at most the axis"),
+        PaddingMode("zeros", "constant", "constant", "constant", "grid-constant"),
+        PaddingMode("reflect", "reflect", "mirror", "reflect"),
+        PaddingMode("replicate", "edge", "nearest", "replicate"),
+        PaddingMode("circular", "wrap", "wrap", "circular", "grid-wrap"),
     )
 }
 
 
 def padding_mode(name: str) -> str:
     """Return `name` if it is a padding mode; otherwise raise `ArgumentError` naming the mode meant."""
+    if not isinstance(name, str):
+        raise ArgumentTypeError(f"padding_mode must be a name, not {name!r}; legal: {', '.join(PADDING_MODES)}")
     if name in PADDING_MODES:
         return name
     legal = ", ".join(PADDING_MODES)
     for mode in PADDING_MODES.values():
-        if name in (mode.numpy, mode.scipy, mode.torch):
+        if name in (mode.numpy, mode.scipy, mode.torch, mode.scipy_grid):
             raise ArgumentError(f"padding_mode {name!r} is called {mode.name!r} here; legal: {legal}")
     raise ArgumentError(f"unknown padding_mode {name!r}; legal: {legal}.{did_you_mean(name, PADDING_MODES)}")
 

@@ -27,6 +27,8 @@ DEVICES = ("cpu",)
 SLOT_BYTES = 64 << 20
 """Memory of one tile in work that the planner aims below."""
 TILES_PER_THREAD = 4
+FACTORING_BYTES = 24
+"""Memory a tap while `factors` compares the product of 1-D kernels with it."""
 PROCESS_BYTES = 100 << 20
 """Resident memory of the interpreter with NumPy, nibabel and h5py."""
 
@@ -51,7 +53,8 @@ def plan(
     choose("engine", engine, ("auto", *ENGINES))
     choose("accuracy", accuracy, ACCURACIES)
     choose("algorithm", algorithm, ("auto", *algorithms()))
-    threads = machine.cores() if threads in (None, 0) else integer("threads", threads, 1)
+    threads = integer("threads", 0 if threads is None else threads, 0) or machine.cores()
+    batch_size = None if batch_size is None else integer("batch_size", batch_size, 1)
     candidates = _candidates(problem, engine, accuracy)
     chosen = _chosen(candidates, algorithm)
     member = algorithms()[chosen.algorithm]
@@ -106,9 +109,14 @@ def _chosen(candidates: tuple[Candidate, ...], algorithm: str) -> Candidate:
 
 
 def _choose_tile(problem: ConvProblem, member: Algorithm, threads: int) -> Triple:
-    """Cut whole planes into slabs along D, enough for the threads; then H, then W, until a tile fits its memory."""
-    pieces = -(-TILES_PER_THREAD * threads // max(problem.batch, 1))
+    """Cut whole planes into slabs along D, enough for the threads; then H, then W, until a tile fits its memory.
+
+    Slabs thinner than the kernel would compute and read their halo more often than their outputs.
+    """
     depth, height, width = problem.out_size
+    extent = problem.dilation[0] * (problem.kernel_size[0] - 1)
+    tiles = min(max(threads, problem.batch * depth // max(extent, 1)), TILES_PER_THREAD * threads)
+    pieces = -(-tiles // max(problem.batch, 1))
     tile = [max(1, -(-depth // pieces)), height, width]
     for axis in range(3):
         while tile[axis] > 1 and _tile_bytes(problem, member, (tile[0], tile[1], tile[2])) > SLOT_BYTES:
@@ -133,5 +141,5 @@ def _tile_bytes(problem: ConvProblem, member: Algorithm, tile: Triple) -> int:
 
 def _memory(problem: ConvProblem, member: Algorithm, tile: Triple, count: int) -> Memory:
     block, workspace, output = _tile_parts(problem, member, tile)
-    weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize
+    weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize + FACTORING_BYTES * problem.taps
     return Memory(PROCESS_BYTES, weights, count * block, count * workspace, count * output, 0, 0)

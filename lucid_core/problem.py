@@ -16,6 +16,8 @@ from lucid_core.padding import pad_fits, padding_mode
 from lucid_core.regions import Region, Triple
 
 AXES = ("D", "H", "W")
+MOST = 2**62
+"""Largest integer an argument may be: strides beyond it overflow."""
 Size = int | Sequence[int]
 """An int for all three axes, or one for each of D, H, W."""
 Pads = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -256,7 +258,7 @@ def _check_axis(problem: ConvProblem, axis: int, name: str) -> None:
 
 
 def integer(name: str, value: Any, least: int) -> int:
-    """Return `value` as an int of at least `least`, else raise `ArgumentTypeError` or `ArgumentError`."""
+    """Return `value` as an int from `least` to `MOST`, else raise `ArgumentTypeError` or `ArgumentError`."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -265,6 +267,8 @@ def integer(name: str, value: Any, least: int) -> int:
         raise ArgumentTypeError(f"{name} must be an integer, not {value!r}") from None
     if number < least:
         raise ArgumentError(f"{name} must be at least {least}, not {number}")
+    if number > MOST:
+        raise ArgumentError(f"{name} must be at most 2**62, not {number}")
     return number
 
 

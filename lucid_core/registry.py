@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
 
-from lucid_core.errors import ArgumentError
+from lucid_core.errors import ArgumentError, ArgumentTypeError
 
 
 @cache
@@ -31,6 +31,8 @@ def did_you_mean(name: str, legal: Iterable[str]) -> str:
 def choose(kind: str, name: str, legal: Iterable[str]) -> str:
     """Return `name` if it is one of `legal`, else raise `ArgumentError` naming the legal ones and the nearest."""
     legal = list(legal)
+    if not isinstance(name, str):
+        raise ArgumentTypeError(f"{kind} must be a name, not {name!r}; legal: {', '.join(legal)}")
     if name in legal:
         return name
     raise ArgumentError(f"unknown {kind} {name!r}; legal: {', '.join(legal)}.{did_you_mean(name, legal)}")

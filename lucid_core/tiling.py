@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from lucid_core.boundary import planes_read
 from lucid_core.plan import Plan
-from lucid_core.problem import ConvProblem
-from lucid_core.regions import Region, Triple
+from lucid_core.regions import Region
 
 
 @dataclass(frozen=True)
@@ -24,34 +23,34 @@ class Tile:
 
 def tiles(plan: Plan) -> Iterator[Tile]:
     """Yield every tile once; together they cover the output exactly."""
-    boxes = [(out, plan.problem.input_region(out)) for out in _boxes(plan.problem.out_size, plan.tile)]
-    keeps = _keeps(plan.problem, [source for _, source in boxes])
-    for batch in range(plan.problem.batch):
-        for (out, source), keep in zip(boxes, keeps, strict=True):
-            yield Tile(batch, out, source, keep)
+    problem = plan.problem
+    depths, heights, widths = (_cuts(size, step) for size, step in zip(problem.out_size, plan.tile, strict=True))
+    for batch in range(problem.batch):
+        for d, (keep, _) in zip(depths, _slabs(plan), strict=True):
+            for h, w in itertools.product(heights, widths):
+                out = Region((d[0], h[0], w[0]), (d[1], h[1], w[1]))
+                yield Tile(batch, out, problem.input_region(out), keep)
 
 
-def _boxes(size: Triple, tile: Triple) -> Iterator[Region]:
-    axes = [range(0, count, step) for count, step in zip(size, tile, strict=True)]
-    for d, h, w in itertools.product(*axes):
-        stop = (min(d + tile[0], size[0]), min(h + tile[1], size[1]), min(w + tile[2], size[2]))
-        yield Region((d, h, w), stop)
+def _cuts(size: int, step: int) -> list[tuple[int, int]]:
+    return [(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def _keeps(problem: ConvProblem, sources: list[Region]) -> list[int]:
-    """Return, for each tile, the lowest plane that it and the tiles after it read."""
-    keeps, keep = [], problem.size[0]
-    for source in reversed(sources):
-        first, stop = planes_read(source, problem.size, problem.padding_mode)
-        keep = min(keep, first) if stop else keep
-        keeps.append(keep)
-    return keeps[::-1]
+def _slabs(plan: Plan) -> list[tuple[int, int]]:
+    """Return, for each step along D, the lowest plane that it and those after it read, and the end of its own."""
+    problem, slabs, keep = plan.problem, [], plan.problem.size[0]
+    for start, stop in reversed(_cuts(problem.out_size[0], plan.tile[0])):
+        source = problem.input_region(Region((start, 0, 0), (stop, 1, 1)))
+        first, end = planes_read(source, problem.size, problem.padding_mode)
+        keep = min(keep, first) if end else keep
+        slabs.append((keep, end))
+    return slabs[::-1]
 
 
 def window_planes(plan: Plan) -> int:
     """Return the most D planes of a volume that a reader without random access holds at once."""
-    problem, most, top = plan.problem, 0, 0
-    for tile in itertools.islice(tiles(plan), plan.tiles // max(problem.batch, 1)):
-        top = max(top, planes_read(tile.source, problem.size, problem.padding_mode)[1])
-        most = max(most, top - tile.keep)
+    most = top = 0
+    for keep, end in _slabs(plan):
+        top = max(top, end)
+        most = max(most, top - keep)
     return most

@@ -4,7 +4,6 @@ A `Length` is three numbers (D, H, W) with one unit, such as `1.5mm`, `800um` or
 once, where a kernel meets the spacing of its volume.
 """
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -12,6 +11,9 @@ from lucid_core.errors import ArgumentError
 
 MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "nm": 1e-6}
 """Physical units and their size in millimetres; `vox` is the one unit that is not physical."""
+
+SHORTEST, LONGEST = 1e-6, 1e9
+"""Numbers a length may hold, in its unit."""
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LENGTH = re.compile(rf"({_NUMBER}(?:[,x]{_NUMBER}){{0,2}})\s*([a-zµ]*)")
@@ -40,8 +42,8 @@ class Length:
             given = f"has the unknown unit {unit!r}" if unit else "has no unit"
             raise ArgumentError(f"the length {text!r} {given}: {_LEGAL}")
         values = [float(number) for number in numbers] * (3 // len(numbers))
-        if not all(0 < value < math.inf for value in values):
-            raise ArgumentError(f"the length {text!r} is not positive: {_LEGAL}")
+        if not all(SHORTEST <= value <= LONGEST for value in values):
+            raise ArgumentError(f"the length {text!r} is not between {SHORTEST:g} and {LONGEST:g}: {_LEGAL}")
         return cls((values[0], values[1], values[2]), unit)
 
     def __str__(self) -> str:

@@ -26,11 +26,12 @@ def command(inputs: tuple[str, ...], what: str | None, **_: Any) -> None:
     from lucid_cli import describe
     from lucid_cli.formats import parse_spec
     from lucid_cli.job import open_info
+    from lucid_cli.talk import data
 
     show = {"json": describe.as_json, "shape": describe.shape, "dtype": describe.dtype, "spacing": describe.spacing}
     infos = [open_info(parse_spec(text)) for text in inputs]
     if what == "json" and len(infos) > 1:
-        click.echo(describe.as_json_list(infos))
+        data(describe.as_json_list(infos) + "\n")
         return
     for info in infos:
-        click.echo(show[what](info) if what else describe.table(info))
+        data((show[what](info) if what else describe.table(info)) + "\n")

@@ -28,11 +28,12 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **par
         return 0
     from lucid_cli import report
     from lucid_cli.batch import plan_all
+    from lucid_cli.talk import data
 
     items, code = plan_all("plan", inputs, Settings.of(params))
-    if as_json:
-        click.echo(report.dump(report.report_json("plan", items)), nl=False)
+    if as_json or params["report"] == "-":
+        data(report.dump(report.report_json("plan", items)))
     else:
         planned = [f"{report.table(item)}\n{item.plan}" for item in items if item.plan]
-        click.echo("\n\n".join(planned), nl=bool(planned))
+        data("\n\n".join(planned) + "\n" if planned else "")
     return code

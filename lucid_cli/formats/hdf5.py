@@ -4,6 +4,7 @@ Spacing is the attribute `element_size_um` (z, y, x; micrometres), as microscopy
 maps voxel (x, y, z) to the world in `units`, mm unless said. Both follow the output; every other attribute is copied.
 """
 
+import io
 import math
 import os
 from pathlib import Path
@@ -12,19 +13,30 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lucid_cli.compression import gzip_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
-from lucid_cli.rawfile import level
 from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, convert, file_block, file_box, five_shape
-from lucid_core.errors import InputError, OutputError
-from lucid_core.geometry import is_usable, spacing_of
+from lucid_core.errors import InputError, LucidError, OutputError
+from lucid_core.geometry import affine_of, is_usable, spacing_of
 from lucid_core.regions import Region
 from lucid_core.units import MM_PER_UNIT, Spacing
 from lucid_core.volume import Shape5, VolumeReader
 
 DEFAULT_DATASET = "/data"
-OWN_ATTRIBUTES = ("element_size_um", "affine", "axes", "units")
-"""Attributes that follow the output."""
+OWN_ATTRIBUTES = ("element_size_um", "affine", "axes")
+"""Attributes that follow the output; `units` does too, where it says those of the affine."""
+DIMENSION_SCALES = ("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST")
+"""Attributes by which HDF5 ties datasets to one another."""
+MOST_ATTRIBUTE_BYTES = 60000
+"""HDF5 keeps at most 64 KiB for the attributes of a dataset unless files need a recent version."""
+UNITS = {"micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um", "μm": "um"} | {
+    "millimeter": "mm",
+    "millimetre": "mm",
+    "nanometer": "nm",
+    "nanometre": "nm",
+}
+"""Other spellings of the units in `units.MM_PER_UNIT`."""
 
 
 class Hdf5Source(Source):
@@ -39,15 +51,32 @@ class Hdf5Source(Source):
                 f"{spec.path}: not a readable HDF5 file: {error}; "
                 "if another program holds it, set HDF5_USE_FILE_LOCKING=FALSE"
             ) from error
+        self._open.callback(self._file.close)
         try:
             self.dataset = self._find(spec)
             name = f"{spec.path}:{self.dataset.name}"
             self._check_storage(name)
             check_array(name, self.dataset.shape or (), self.dataset.dtype)
+            self.attributes = self._carried(name)
             self.info = self._describe(name)
-        except BaseException:
-            self._file.close()
+        except LucidError:
+            self.close()
             raise
+        except Exception as error:
+            self.close()
+            raise InputError(f"{spec.path}: not a readable HDF5 file: {error}") from error
+
+    def _carried(self, name: str) -> dict[str, Any]:
+        """Return the attributes that an output keeps; what a copy cannot hold is left out with a warning."""
+        carried = {}
+        for key, value in self.dataset.attrs.items():
+            if key in DIMENSION_SCALES:
+                continue
+            if h5py.check_ref_dtype(np.asarray(value).dtype) or np.asarray(value).nbytes > MOST_ATTRIBUTE_BYTES:
+                self.warnings += (f"{name}: the attribute {key!r} is a reference or too large; it is not copied",)
+            else:
+                carried[key] = value
+        return carried
 
     def _find(self, spec: Spec) -> Any:
         """Return the dataset named, or the only numeric one of three or more axes."""
@@ -60,7 +89,10 @@ class Hdf5Source(Source):
                     f"say which: {spec.path}:/PATH"
                 )
             return self._file[candidates[0]]
-        found = self._file.get(spec.inner, getlink=False) if spec.inner in self._file else None
+        try:
+            found = self._file.get(spec.inner)
+        except RuntimeError as error:
+            raise InputError(f"{spec.path}: cannot follow {spec.inner!r}: {error}; it holds: {listing}") from error
         if not isinstance(found, h5py.Dataset):
             what = "is a group, not a dataset" if isinstance(found, h5py.Group) else "has no dataset"
             raise InputError(f"{spec.path}: {what} {spec.inner!r}; datasets of 3 or more axes: {listing}")
@@ -77,6 +109,8 @@ class Hdf5Source(Source):
         spacing, affine = _spacing(dataset), _affine(dataset)
         if spacing is None and affine is not None:
             spacing = spacing_of(affine)
+        if affine is None and spacing is not None:
+            affine = affine_of(spacing)
         details = {
             "units": _text(dataset.attrs.get("units")),
             "chunks": list(dataset.chunks) if dataset.chunks else None,
@@ -88,10 +122,6 @@ class Hdf5Source(Source):
     def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002 - nothing to spool
         """Return a reader over the dataset."""
         return DatasetReader(self.dataset, roles, self.info.path)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class DatasetReader:
@@ -143,11 +173,14 @@ def _spacing(dataset: Any) -> Spacing | None:
 
 
 def _affine(dataset: Any) -> Any:
-    """Return the affine in mm, None where there is no usable one."""
+    """Return the affine in mm, None where there is no usable one or its `units` are not known."""
     matrix = np.asarray(dataset.attrs.get("affine", ()))
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu" or not is_usable(matrix):
         return None
-    per_unit = MM_PER_UNIT.get(_text(dataset.attrs.get("units")) or "mm", 1.0)
+    units = _text(dataset.attrs.get("units")) or "mm"
+    per_unit = MM_PER_UNIT.get(UNITS.get(units, units))
+    if per_unit is None:
+        return None
     return np.diag([per_unit, per_unit, per_unit, 1.0]) @ matrix
 
 
@@ -159,42 +192,72 @@ class Hdf5Sink(Sink):
     """Writes a new file with one dataset."""
 
     def __init__(self, temporary: Path, target: Target, inner: str) -> None:
-        self._path = temporary
+        super().__init__()
         self._axes = target.axes
         self._channels = target.shape[1]
-        self._file = h5py.File(temporary, "w")
+        storage = _storage(target)
+        self._raw = self._open.enter_context(WatchedFile(temporary, "r+b"))
+        self._file = self._open.enter_context(h5py.File(self._raw, "w"))
         try:
             self._dataset = self._file.create_dataset(
-                inner, target.file_shape, target.dtype, **_storage(target), track_times=False
+                inner, target.file_shape, target.dtype, **storage, track_times=False
             )
         except (ValueError, TypeError) as error:
+            self.close()
             raise OutputError(f"{inner!r} is no name for a dataset: {error}") from error
         _write_attributes(self._dataset, target)
 
     def write(self, batch: int, region: Region, block: Any) -> None:
         """Write one region."""
         self._dataset[file_box(self._axes, batch, region, self._channels)] = file_block(self._axes, block)
+        self._raw.check()
 
     def finish(self) -> None:
         """Close the file and flush it to the disk."""
         self._file.close()
-        descriptor = os.open(self._path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._raw.check()
+        os.fsync(self._raw.fileno())
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+
+class WatchedFile(io.FileIO):
+    """A file for the HDF5 library to write, which crashes the process when a write fails as it closes.
+
+    The first error is kept for `check` to raise, and from then on nothing is written and nothing fails.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, unless a write failed before."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.error is None:
+                left = left[super().write(left) or 0 :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, unless a write failed before."""
+        try:
+            return size or 0 if self.error else super().truncate(size)
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self.error is not None:
+            raise self.error
 
 
 def _storage(target: Target) -> dict[str, Any]:
     """Return how the dataset is stored: as said by `--compression`, else like the input dataset, else plain."""
     source = target.source.dataset if isinstance(target.source, Hdf5Source) else None
     if target.compression is not None:
-        gzip_level = level(target.compression, 0)
-        return {"compression": "gzip", "compression_opts": gzip_level, "shuffle": True} if gzip_level else {}
+        level = gzip_level(target.compression, 0)
+        return {"compression": "gzip", "compression_opts": level, "shuffle": True} if level else {}
     if source is None or source.chunks is None:
         return {}
     storage: dict[str, Any] = {"chunks": True}
@@ -209,8 +272,8 @@ def _storage(target: Target) -> dict[str, Any]:
 
 def _write_attributes(dataset: Any, target: Target) -> None:
     if isinstance(target.source, Hdf5Source):
-        for name, value in target.source.dataset.attrs.items():
-            if name not in OWN_ATTRIBUTES and not name.startswith(("DIMENSION", "CLASS", "REFERENCE")):
+        for name, value in target.source.attributes.items():
+            if name not in OWN_ATTRIBUTES:
                 dataset.attrs[name] = value
     dataset.attrs["axes"] = target.axes
     if target.spacing is not None:

@@ -4,23 +4,23 @@ Axes x, y, z come first and fastest, so a D plane is contiguous. A compressed fi
 forward; several channels, which a stream would want one after the other, go through a nameless temporary file.
 """
 
-import contextlib
 import gzip
 import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from lucid_cli import nifti_header as headers
+from lucid_cli.compression import DEFAULT_GZIP_LEVEL, gzip_level
 from lucid_cli.formats import Spec
 from lucid_cli.planes import PlaneStream, drain, is_compressed, open_stream, skip, spool
-from lucid_cli.rawfile import RawFile, check_compression, level
-from lucid_cli.volumes import ArraySource, Sink, Source, Target, VolumeInfo, five_shape
-from lucid_core.errors import ArgumentError, InputError
+from lucid_cli.rawfile import RawFile, RawReader
+from lucid_cli.volumes import BoxReader, Sink, Source, Target, VolumeInfo, five_shape
+from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, spacing_of
 from lucid_core.regions import Region
 from lucid_core.units import Spacing
@@ -37,7 +37,6 @@ class NiftiSource(Source):
         header_path, self._data_path = _pair(spec)
         super().__init__(self._data_path)
         self._name = str(spec.path)
-        self._open = contextlib.ExitStack()
         with open_stream(header_path) as stream:
             self.header = headers.read_header(stream, self._name)
         if header_path == self._data_path and not self.header.is_single:
@@ -103,18 +102,24 @@ class NiftiSource(Source):
         return d, h, w
 
     def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:
-        """Return a reader: over the mapped file, or over the stream of a compressed one."""
+        """Return a reader: over the file, or over the stream of a compressed one."""
         shape = five_shape(self._shape, roles)
         if not self._compressed:
-            mapped = np.memmap(self._data_path, self._dtype, "r", self._offset, self._shape, order="F")
-            return ArraySource(mapped, roles, self._scaling)
+            file = self._open.enter_context(open_stream(self._data_path))
+            return self._boxes(file, self._offset, roles)
         self._open.close()
         self._stream = self._open.enter_context(open_stream(self._data_path))
         skip(self._stream, self._offset, self._name)
         if shape[1] == 1:
             return PlaneStream(self._stream, self._name, shape, self._dtype, self._scaling)
-        data = spool(self._stream, self._bytes, self._name, spool_folder)
-        return ArraySource(data.view(self._dtype).reshape(self._shape, order="F"), roles, self._scaling)
+        return self._boxes(
+            self._open.enter_context(spool(self._stream, self._bytes, self._name, spool_folder)), 0, roles
+        )
+
+    def _boxes(self, file: IO[bytes], start: int, roles: str) -> VolumeReader:
+        """Return a reader over voxels that lie plain in a file: x fastest is C order of the reversed axes."""
+        boxes = RawReader(file, start, self._shape[::-1], self._dtype, self._name)
+        return BoxReader(boxes, self._shape[::-1], roles[::-1], self._scaling)
 
     def window_bytes(self, roles: str, planes: int) -> int:
         """Return what the planes held of a compressed file take."""
@@ -127,10 +132,6 @@ class NiftiSource(Source):
         if self._compressed:
             drain(self._stream, self._name)
         super().finish()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._open.close()
 
 
 def _pair(spec: Spec) -> tuple[Path, Path]:
@@ -161,7 +162,9 @@ class RawSink(Sink):
         self._axes = target.axes[::-1]
         self._header = None if single else temporaries[1]
         self._header_bytes = header
-        self._file = RawFile(temporaries[0], header if single else b"", target.file_shape[::-1], target.dtype)
+        super().__init__()
+        file = self._open.enter_context(temporaries[0].open("r+b"))
+        self._file = RawFile(file, header if single else b"", target.file_shape[::-1], target.dtype)
 
     def write(self, batch: int, region: Region, block: Any) -> None:
         """Write one region."""
@@ -176,33 +179,23 @@ class RawSink(Sink):
                 file.flush()
                 os.fsync(file.fileno())
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
 
 class GzipSink(Sink):
     """Writes `.nii.gz` forward; regions that do not come in the file's order are spooled first."""
 
     def __init__(self, temporary: Path, target: Target, header: bytes) -> None:
-        self._file = temporary.open("r+b")
-        gzip_level = level(target.compression, 1)
-        if not gzip_level:
-            self._file.close()
-            raise ArgumentError("--compression none: a .nii.gz is always compressed; name the output .nii")
-        self._gzip = gzip.GzipFile("", "wb", gzip_level, self._file, mtime=0)
+        super().__init__()
+        self._file = self._open.enter_context(temporary.open("r+b"))
+        self._gzip = gzip.GzipFile("", "wb", gzip_level(target.compression, DEFAULT_GZIP_LEVEL), self._file, mtime=0)
         self._dtype = target.dtype.newbyteorder("<")
         self._axes = target.axes[::-1]
         self._spool: RawFile | None = None
         if target.shape[1] == 1 and target.tile_planes_whole:
             self._gzip.write(header)
         else:
-            descriptor, name = tempfile.mkstemp(dir=temporary.parent)
-            os.close(descriptor)
-            try:
-                self._spool = RawFile(Path(name), header, target.file_shape[::-1], target.dtype)
-            finally:
-                Path(name).unlink()
+            nameless = tempfile.TemporaryFile(dir=temporary.parent)  # noqa: SIM115 - `close` closes it
+            self._open.enter_context(nameless)
+            self._spool = RawFile(nameless, header, target.file_shape[::-1], target.dtype)
 
     def write(self, batch: int, region: Region, block: Any) -> None:
         """Write one region, the next in order unless they are spooled."""
@@ -220,12 +213,6 @@ class GzipSink(Sink):
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Close the files."""
-        if self._spool is not None:
-            self._spool.close()
-        self._file.close()
-
 
 def open_source(spec: Spec) -> Source:
     """Open a NIfTI file or pair to read."""
@@ -239,5 +226,4 @@ def open_sink(temporaries: list[Path], target: Target, spec: Spec) -> Sink:
     header = headers.header_bytes(headers.output_header(target, source, single))
     if spec.suffix == ".nii.gz":
         return GzipSink(temporaries[0], target, header)
-    check_compression("plain NIfTI", target.compression)
     return RawSink(temporaries, target, header)

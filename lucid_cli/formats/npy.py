@@ -1,4 +1,4 @@
-"""NumPy's `.npy`: (D, H, W), (C, D, H, W) or (N, C, D, H, W), C or Fortran order, memory-mapped. No geometry."""
+"""NumPy's `.npy`: (D, H, W), (C, D, H, W) or (N, C, D, H, W), C or Fortran order. No geometry."""
 
 import io
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from lucid_cli.formats import Spec
-from lucid_cli.rawfile import RawFile, check_compression
-from lucid_cli.volumes import ArraySource, Sink, Source, Target, VolumeInfo
+from lucid_cli.rawfile import RawFile, RawReader
+from lucid_cli.volumes import BoxReader, Sink, Source, Target, VolumeInfo
 from lucid_core.errors import ArgumentTypeError, InputError
 from lucid_core.regions import Region
 from lucid_core.volume import VolumeReader, arithmetic_dtype
@@ -18,7 +18,7 @@ AXES = {3: "zyx", 4: "czyx", 5: "nczyx"}
 
 
 class NpySource(Source):
-    """A memory-mapped `.npy`."""
+    """A `.npy`, whose header NumPy reads and whose voxels are read box by box."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec.path)
@@ -26,27 +26,28 @@ class NpySource(Source):
             with spec.path.open("rb") as file:
                 if file.read(6) != b"\x93NUMPY":
                     raise ValueError("it does not begin as a .npy file does")
-            self._array = np.load(spec.path, mmap_mode="r", allow_pickle=False)
+            mapped = np.load(spec.path, mmap_mode="r", allow_pickle=False)
         except Exception as error:
             raise InputError(f"{spec.path}: not a readable .npy file: {' '.join(str(error).split())}") from error
-        check_array(str(spec.path), self._array.shape, self._array.dtype)
+        check_array(str(spec.path), mapped.shape, mapped.dtype)
+        self._array = (mapped.offset, mapped.shape, mapped.dtype, mapped.flags.c_contiguous)
         self.info = VolumeInfo(
             str(spec.path),
             "npy",
-            self._array.shape,
-            AXES[self._array.ndim],
-            self._array.dtype.name,
+            mapped.shape,
+            AXES[mapped.ndim],
+            mapped.dtype.name,
             None,
             None,
         )
 
     def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002 - nothing to spool
-        """Return a reader over the mapped array."""
-        return ArraySource(self._array, roles)
-
-    def close(self) -> None:
-        """Let the mapping go."""
-        del self._array
+        """Return a reader; an array in Fortran order is one in C order of the reversed axes."""
+        offset, shape, dtype, c_order = self._array
+        if not c_order:
+            shape, roles = shape[::-1], roles[::-1]
+        file = self._open.enter_context(self._path.open("rb"))
+        return BoxReader(RawReader(file, offset, shape, dtype, self.info.path), shape, roles)
 
 
 def check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -65,14 +66,15 @@ class NpySink(Sink):
     """Writes a C-ordered `.npy` by regions."""
 
     def __init__(self, temporary: Path, target: Target) -> None:
-        check_compression("npy", target.compression)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(
             header,
             {"descr": target.dtype.newbyteorder("<").str, "fortran_order": False, "shape": target.file_shape},
         )
         self._axes = target.axes
-        self._file = RawFile(temporary, header.getvalue(), target.file_shape, target.dtype)
+        super().__init__()
+        file = self._open.enter_context(temporary.open("r+b"))
+        self._file = RawFile(file, header.getvalue(), target.file_shape, target.dtype)
 
     def write(self, batch: int, region: Region, block: Any) -> None:
         """Write one region."""
@@ -81,10 +83,6 @@ class NpySink(Sink):
     def finish(self) -> None:
         """Flush to the disk."""
         self._file.finish()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def open_source(spec: Spec) -> Source:

@@ -7,7 +7,7 @@ layers, where a matrix product has nothing to reuse.
 import numpy as np
 
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
-from lucid_core.lattice import flat_phases, lattice, phase_bytes
+from lucid_core.lattice import flat_phases, lattice, phase_bytes, taps
 from lucid_core.machine import CACHE_BYTES, Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
@@ -61,15 +61,17 @@ class Direct(Algorithm):
     ) -> None:
         """Sum in the order of (channel, K_D, K_H, K_W), then add the bias."""
         grid = lattice(problem, region.shape)
-        phases = flat_phases(block, grid, problem.stride, scratch)
+        firsts, offsets = taps(problem, grid)
+        phases = flat_phases(block, grid, firsts, problem.stride, scratch)
         sums = scratch.array("sums", (grid.flat_size,), block.dtype)
         products = scratch.array("products", (chunk(problem),), block.dtype)
         share = problem.out_channels // problem.groups
-        for channel, taps in enumerate(prepared):
+        for channel, weights in enumerate(prepared):
             first = channel // share * prepared.shape[1]
             for start in range(0, grid.length, chunk(problem)):
                 stop = min(start + chunk(problem), grid.length)
-                self._sum(phases[:, first:], grid.taps, taps, start, sums[start:stop], products[: stop - start])
+                total, product = sums[start:stop], products[: stop - start]
+                self._sum(phases[:, first:], offsets, weights, start, total, product)
             result = grid.outputs(sums)
             if bias is None:
                 out[channel] = result
@@ -78,7 +80,7 @@ class Direct(Algorithm):
 
     @staticmethod
     def _sum(
-        phases: Array, offsets: tuple[tuple[int, int], ...], taps: Array, start: int, total: Array, product: Array
+        phases: Array, offsets: list[tuple[int, int]], taps: Array, start: int, total: Array, product: Array
     ) -> None:
         """Sum all channels and taps for the flat positions that begin at `start`."""
         target = total

@@ -111,10 +111,18 @@ class Gemm(Algorithm):
 
 
 def _windows(problem: ConvProblem, block: Array, out: Triple) -> Array:
-    """View a block (C, d, h, w) as the voxels of every tap and output: (C, K_D, K_H, K_W, d', h', w')."""
+    """View a block (C, d, h, w) as the voxels of every tap and output: (C, K_D, K_H, K_W, d', h', w').
+
+    An axis of one entry has no step: a stride or dilation that is never taken may be of any size.
+    """
     channel, *steps = block.strides
-    taps = [step * dilation for step, dilation in zip(steps, problem.dilation, strict=True)]
-    outputs = [step * stride for step, stride in zip(steps, problem.stride, strict=True)]
+    taps = [
+        step * dilation if count > 1 else 0
+        for step, dilation, count in zip(steps, problem.dilation, problem.kernel_size, strict=True)
+    ]
+    outputs = [
+        step * stride if count > 1 else 0 for step, stride, count in zip(steps, problem.stride, out, strict=True)
+    ]
     shape = (block.shape[0], *problem.kernel_size, *out)
     return as_strided(block, shape, (channel, *taps, *outputs), writeable=False)
 

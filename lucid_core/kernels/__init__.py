@@ -5,13 +5,14 @@ promises, and `tests/contracts/test_kernels.py` checks: taps are a float64 array
 same options; only the options a kernel declares are taken; cross-correlation, so an asymmetric kernel is not flipped.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
-from lucid_core.errors import ArgumentError
+from lucid_core.errors import ArgumentError, LimitError
 from lucid_core.registry import choose, members
 
 Taps = npt.NDArray[Any]
@@ -26,6 +27,18 @@ class NamedKernel:
     """Options it takes, of `sigma`, `fwhm`, `size` (numbers of voxels along D, H, W) and `axis` (D, H or W)."""
     make: Callable[..., Taps]
     """Returns the taps (K_D, K_H, K_W) from those options that were given."""
+
+
+MOST_TAPS = 1 << 24
+"""A kernel with more taps is refused before it is made."""
+
+
+def bounded(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the size of a kernel, or raise `LimitError` where it has more taps than `MOST_TAPS`."""
+    if math.prod(size) > MOST_TAPS:
+        shown = "x".join(map(str, size))
+        raise LimitError(f"a kernel of {shown} voxels takes too much memory; legal: at most {MOST_TAPS} taps")
+    return size
 
 
 def kernels() -> dict[str, NamedKernel]:

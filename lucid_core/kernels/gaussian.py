@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 
 from lucid_core.errors import ArgumentError
-from lucid_core.kernels import NamedKernel, Taps
+from lucid_core.kernels import NamedKernel, Taps, bounded
 
 TRUNCATE = 4.0
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
@@ -22,12 +22,13 @@ def make(sigma: Vector | None = None, fwhm: Vector | None = None) -> Taps:
     if (sigma is None) == (fwhm is None):
         raise ArgumentError("the kernel 'gaussian' needs its width: give either sigma or fwhm, such as --sigma 1.5mm")
     widths = sigma if sigma is not None else tuple(width / FWHM_PER_SIGMA for width in fwhm or ())
-    return reduce(np.multiply.outer, [_axis(width) for width in widths])
+    radii = [int(TRUNCATE * width + 0.5) for width in widths]
+    bounded(tuple(2 * radius + 1 for radius in radii))
+    return reduce(np.multiply.outer, [_axis(*axis) for axis in zip(widths, radii, strict=True)])
 
 
-def _axis(sigma: float) -> Taps:
-    radius = int(TRUNCATE * sigma + 0.5)
-    values = np.exp(-0.5 / sigma**2 * np.arange(-radius, radius + 1) ** 2)
+def _axis(sigma: float, radius: int) -> Taps:
+    values = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     taps: Taps = values / values.sum()
     return taps
 

@@ -94,4 +94,4 @@ def _dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
         raise ArgumentTypeError(f"dtype {dtype!r} is not known; legal: {', '.join(DTYPES)}") from error
     if given.name not in DTYPES:
         raise ArgumentError(f"dtype {given.name!r} is not a float of the layer; legal: {', '.join(DTYPES)}")
-    return given
+    return given.newbyteorder("=")

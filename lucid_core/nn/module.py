@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.errors import ArgumentError, ShapeError
+from lucid_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 
 Array = npt.NDArray[Any]
 
@@ -65,10 +65,13 @@ class Module(ABC):
         return self.forward(x)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield each parameter with its name."""
+        """Yield each parameter with its name; those of a layer inside are named `layer.weight`."""
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 yield name, value
+            elif isinstance(value, Module):
+                for inner, parameter in value.named_parameters():
+                    yield f"{name}.{inner}", parameter
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield each parameter."""
@@ -84,6 +87,8 @@ class Module(ABC):
 
         Raises `ArgumentError` for a name missing or not known, `ShapeError` for a shape that differs.
         """
+        if not isinstance(state, Mapping):
+            raise ArgumentTypeError(f"state_dict must be a mapping of names to arrays, not {type(state).__name__}")
         own = dict(self.named_parameters())
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unknown:
@@ -93,6 +98,8 @@ class Module(ABC):
             )
         arrays = {name: np.asarray(state[name]) for name in own}
         for name, array in arrays.items():
+            if array.dtype.kind not in "fiub":
+                raise ArgumentTypeError(f"{name} has dtype {array.dtype}; legal: real numbers")
             if array.shape != own[name].shape:
                 raise ShapeError(f"{name} has shape {array.shape}, the layer needs {own[name].shape}")
         for name, array in arrays.items():

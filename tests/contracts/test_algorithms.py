@@ -314,8 +314,15 @@ def test_factors_spend_no_more_than_the_roundings_that_the_passes_spare(dtype):
         assert (factors(near) is not None) is factor
 
 
-@pytest.mark.parametrize(
-    "weight", (np.full((1, 1, 3, 3, 3), np.nan), np.ones((1, 2, 3, 3, 3)), np.ones((2, 1, 1, 1, 1)))
+NO_FACTORS = (
+    np.full((1, 1, 3, 3, 3), np.nan),
+    np.full((1, 1, 3, 3, 3), np.inf),
+    np.ones((1, 2, 3, 3, 3)),
+    np.ones((2, 1, 1, 1, 1)),
 )
+
+
+@pytest.mark.parametrize("weight", NO_FACTORS)
+@pytest.mark.filterwarnings("error")
 def test_weights_that_cannot_gain_from_factors_have_none(weight):
     assert factors(weight) is None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_core.boundary import axis_pieces, fill, planes_read
-from lucid_core.errors import ArgumentError
+from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.padding import PADDING_MODES, pad_fits, padding_mode, source_index
 from lucid_core.regions import Region
 from tests.reference import voxel
@@ -95,11 +95,17 @@ def test_the_widest_pad_of_an_axis_of_five(mode, pad, fits):
 def test_a_name_of_another_library_names_the_mode_meant(name):
     mode = PADDING_MODES[name]
     assert padding_mode(name) == name == mode.name
-    for other in {mode.numpy, mode.scipy, mode.torch} - set(PADDING_MODES):
+    for other in {mode.numpy, mode.scipy, mode.scipy_grid, mode.torch, mode.name} - {""} - set(PADDING_MODES):
         with pytest.raises(
             ArgumentError, match=f"padding_mode {other!r} is called {name!r} here; legal: zeros, reflect"
         ):
             padding_mode(other)
+
+
+@pytest.mark.parametrize("name", (None, 3, ["zeros"]))
+def test_what_is_no_name(name):
+    with pytest.raises(ArgumentTypeError, match=r"padding_mode must be a name, not .*; legal: zeros, reflect"):
+        padding_mode(name)
 
 
 def test_an_unknown_name():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid_core as lucid
-from lucid_core.errors import ArgumentError, ArgumentTypeError, LucidError, ShapeError
+from lucid_core.errors import ArgumentError, ArgumentTypeError, LimitError, LucidError, ShapeError
 from lucid_core.problem import conv_problem, layer_arguments
 from tests.reference import conv3d as oracle
 
@@ -114,6 +114,14 @@ def test_float16_is_computed_in_float32_and_returned_as_float16():
 def test_a_sum_too_large_for_float16_is_inf():
     x = np.full((1, 1, 1, 1, 3), 6e4, np.float16)
     assert np.isposinf(lucid.conv3d(x, np.ones((1, 1, 1, 1, 3), np.float16)).item())
+
+
+@pytest.mark.parametrize(("given", "result"), (("int16", "float32"), ("int32", "float64")))
+def test_integer_weights_go_with_integers_of_their_dtype(given, result):
+    x, w = np.full((1, 1, 1, 1, 2), 3, given), np.full((1, 1, 1, 1, 2), 2, given)
+    values = lucid.conv3d(x, w, np.ones(1, given))
+    assert values.dtype == result
+    assert values.item() == 13
 
 
 def test_integers_beyond_float32_are_exact():
@@ -321,7 +329,7 @@ REFUSED = {
         ArgumentError,
         "algorithm 'separable' cannot compute this: an output channel sums several input channels; use 'auto'",
     ),
-    "threads -1": ({"threads": -1}, ArgumentError, "threads must be at least 1, not -1"),
+    "threads -1": ({"threads": -1}, ArgumentError, "threads must be at least 0, not -1"),
     "threads True": ({"threads": True}, ArgumentTypeError, "threads must be an integer, not True"),
 }
 
@@ -362,3 +370,26 @@ def test_the_problem_and_the_result_agree_on_the_shape(size, kernel, stride, pad
         values = lucid.conv3d(x, w, None, (stride, 1, 1), (pad, 0, 0), (dilation, 1, 1))
         starts = range(-pad, size + pad - dilation * (kernel - 1), stride)
         assert conv_problem(x.shape, layer).out_shape == values.shape == (1, 2, len(starts), 3, 3)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "gemm"])
+def test_a_stride_and_a_dilation_that_are_never_taken_may_be_huge(algorithm):
+    x, w = np.ones((1, 1, 3, 3, 3)), np.ones((1, 1, 2, 2, 2))
+    assert lucid.conv3d(x, w, stride=2**62, algorithm=algorithm).item() == 8
+    assert lucid.conv3d(x, w[..., :1, :1, :1], stride=3, dilation=2**62, algorithm=algorithm).item() == 1
+
+
+def test_an_output_beyond_memory_is_refused_in_words():
+    with pytest.raises(LimitError, match="does not fit into memory"):
+        lucid.conv3d(np.ones((1, 1, 3, 3, 3)), np.ones((1, 1, 1, 1, 1)), padding=2**62)
+
+
+def test_a_ragged_list_is_no_array():
+    with pytest.raises(ArgumentTypeError, match="x is no array of numbers"):
+        lucid.conv3d([[1, 2], [3]], np.ones((1, 1, 1, 1, 1)))
+
+
+def test_integer_weights_are_promoted_with_x():
+    x = np.arange(27, dtype=np.int16).reshape(1, 1, 3, 3, 3)
+    found = lucid.conv3d(x, np.ones((1, 1, 3, 3, 3), np.int16))
+    assert (found.dtype, found.item()) == (np.float32, 351)

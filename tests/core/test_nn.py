@@ -89,6 +89,12 @@ def test_the_same_draw_in_every_dtype():
     np.testing.assert_array_equal(drawn[1], drawn[2].astype(np.float32))
 
 
+def test_the_dtype_of_a_layer_is_native():
+    layer = nn.Conv3d(1, 1, 1, dtype=">f4")
+    assert layer.dtype.isnative
+    assert layer.weight.dtype.isnative
+
+
 def test_parameters_in_their_order():
     layer = nn.Conv3d(1, 2, 3)
     assert [name for name, _ in layer.named_parameters()] == list(layer.state_dict()) == ["weight", "bias"]
@@ -97,6 +103,25 @@ def test_parameters_in_their_order():
     assert bare.bias is None
     assert list(bare.state_dict()) == ["weight"]
     assert list(bare.parameters()) == [bare.weight]
+
+
+class Pair(nn.Module):
+    """A layer of two layers."""
+
+    def __init__(self):
+        self.first, self.second = nn.Conv3d(1, 2, 1), nn.Conv3d(2, 1, 1, bias=False)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def test_parameters_of_layers_inside():
+    pair, other = Pair(), Pair()
+    assert list(pair.state_dict()) == ["first.weight", "first.bias", "second.weight"]
+    assert list(pair.parameters()) == [pair.first.weight, pair.first.bias, pair.second.weight]
+    other.load_state_dict(pair.state_dict())
+    x = np.ones((1, 2, 2, 2), np.float32)
+    assert other(x).tobytes() == pair(x).tobytes()
 
 
 def test_state_round_trip():
@@ -127,6 +152,8 @@ def test_loading_keeps_the_dtype_of_the_layer_and_takes_a_copy():
             ArgumentError,
             r"missing \['bias', 'weight'\], unknown \['kernel'\]; legal: exactly \['weight', 'bias'\]",
         ),
+        ([1, 2], ArgumentTypeError, "state_dict must be a mapping of names to arrays, not list"),
+        ({"weight": np.zeros((1, 1, 2, 2, 2)), "bias": ["a"]}, ArgumentTypeError, "bias has dtype <U1; legal: real"),
         (
             {"weight": np.zeros((1, 1, 2, 2, 2)), "bias": np.zeros(2)},
             ShapeError,

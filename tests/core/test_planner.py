@@ -98,7 +98,7 @@ def test_an_algorithm_can_be_asked_for(name):
         ({"engine": "numpi"}, ArgumentError, r"unknown engine 'numpi'; legal: auto, numpy\. Did you mean 'numpy'\?"),
         ({"accuracy": "high"}, ArgumentError, "unknown accuracy 'high'; legal: componentwise, normwise"),
         ({"algorithm": "separable"}, ArgumentError, "algorithm 'separable' cannot compute this: the kernel is not"),
-        ({"threads": -2}, ArgumentError, "threads must be at least 1, not -2"),
+        ({"threads": -2}, ArgumentError, "threads must be at least 0, not -2"),
         ({"threads": 1.0}, ArgumentTypeError, r"threads must be an integer, not 1\.0"),
         ({"tile": (1, 0, 1)}, ArgumentError, "tile along H must be at least 1, not 0"),
         ({"tile": (1, 1)}, ArgumentError, "tile must be one integer or three"),
@@ -139,6 +139,13 @@ def test_there_are_tiles_enough_for_the_threads():
     assert plan(problem(size=(66, 8, 8), batch=8), threads=4).tiles >= 16
 
 
+def test_slabs_are_not_cut_thinner_than_the_kernel():
+    """Every slab reads its halo again: thin ones would read more halo than outputs."""
+    one = problem(size=(64, 64, 64), kernel_size=(31, 1, 1), padding=(15, 0, 0))
+    assert plan(one, threads=1).tile[0] >= 30
+    assert plan(one, threads=4).tiles == 4
+
+
 def test_threads_are_the_cores_unless_said(monkeypatch):
     monkeypatch.setattr(machine, "cores", lambda: 5)
     assert plan(PROBLEM).threads == plan(PROBLEM, threads=0).threads == 5
@@ -152,7 +159,7 @@ def test_slots():
 def test_memory_is_told_part_by_part():
     made = plan(problem(2, 4, (10, 10, 10), padding=1), tile=(5, 10, 10), threads=2, algorithm="direct")
     assert made.memory.process == planner.PROCESS_BYTES
-    assert made.memory.weights == 2 * 4 * (4 * 2 * 27)
+    assert made.memory.weights == 2 * 4 * (4 * 2 * 27) + planner.FACTORING_BYTES * 27
     assert made.memory.blocks == 3 * 4 * (2 * 7 * 12 * 12)
     assert made.memory.outputs == 3 * 4 * (4 * 5 * 10 * 10)
     assert made.memory.workspace == 3 * algorithms()["direct"].workspace(made.problem, (5, 10, 10))
@@ -277,6 +284,14 @@ def test_memory_of_a_cgroup(monkeypatch, tmp_path, most, used, expected):
     (tmp_path / "memory.max").write_text(f"{most}\n")
     (tmp_path / "memory.current").write_text(f"{used}\n")
     assert machine.available_bytes() == expected
+
+
+def test_cached_files_of_a_cgroup_count_as_free(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000")
+    (tmp_path / "memory.current").write_text("400")
+    (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 150\nactive_file 50\n")
+    assert machine.available_bytes() == 750
 
 
 def test_memory_without_a_limit(monkeypatch, tmp_path):

@@ -98,7 +98,9 @@ def test_what_is_no_integer(value, kind, words):
 
 def test_integers_and_triples():
     assert integer("n", np.int8(5), 5) == 5
-    assert integer("n", 2**70, 1) == 2**70
+    assert integer("n", 2**62, 1) == 2**62
+    with pytest.raises(ArgumentError, match=r"n must be at most 2\*\*62"):
+        integer("n", 2**62 + 1, 1)
     assert triple("n", 4, 1) == (4, 4, 4)
     assert triple("n", [1, 2, 3], 1) == (1, 2, 3)
     for wrong in ((), (1, 1), (1, 1, 1, 1)):

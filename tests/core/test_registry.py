@@ -4,7 +4,7 @@ import pytest
 
 from lucid_core import errors
 from lucid_core.algorithms import algorithms
-from lucid_core.errors import ArgumentError, ExtraError, LucidError
+from lucid_core.errors import ArgumentError, ArgumentTypeError, ExtraError, LucidError
 from lucid_core.optional import require
 from lucid_core.registry import choose, did_you_mean, members
 
@@ -38,6 +38,12 @@ def test_choose():
         choose("colour", "blu", iter(["red", "blue"]))
     with pytest.raises(ArgumentError, match=r"^unknown colour 'x'; legal: red, blue\.$"):
         choose("colour", "x", ["red", "blue"])
+
+
+@pytest.mark.parametrize("name", (None, 3, ["red"]))
+def test_what_is_no_name(name):
+    with pytest.raises(ArgumentTypeError, match=r"colour must be a name, not .*; legal: red, blue"):
+        choose("colour", name, ["red", "blue"])
 
 
 def test_a_package_that_is_there():

@@ -1,0 +1,34 @@
+"""What goes to stdout and stderr. Neither, closed or broken, may spoil an output."""
+
+import os
+import sys
+import traceback
+
+CLOSED_PIPE = 141
+"""Exit code when the reader of stdout has gone, as shells report SIGPIPE."""
+
+
+def say(line: str) -> None:
+    """Print words to stderr; where nobody listens, go on."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+def show_trace(error: BaseException) -> None:
+    """Print the traceback of an error where `--debug` asks for it."""
+    if "--debug" in sys.argv:
+        say("".join(traceback.format_exception(error)).rstrip())
+
+
+def data(text: str) -> None:
+    """Print data to stdout; where the reader has gone, leave with `CLOSED_PIPE`."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(CLOSED_PIPE) from None

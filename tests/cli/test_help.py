@@ -1,0 +1,104 @@
+"""What the help says: its examples run, its suggestions fit, and asking costs no heavy import."""
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import lucid_core
+from tests.cli.conftest import Result, finished, ok, program, run
+
+COMMANDS = ("apply", "info", "plan", "sample")
+HEAVY = ("numpy", "nibabel", "h5py", "yaml", "tqdm", "scipy", "torch", "safetensors")
+EXAMPLES = [
+    line.strip()
+    for name in COMMANDS
+    for line in importlib.import_module(f"lucid_cli.commands.{name}").command.epilog.splitlines()
+    if line.strip().startswith("lucid-conv3d ")
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_runs(folder, example):
+    ok("sample", "phantom", "-o", "scan.nii.gz", "--shape", "12,14,16", "--spacing", "2,1,1mm")
+    before = set(folder.iterdir())
+    ok(*shlex.split(example)[1:])
+    output = re.search(r"-o (\S+?)(:|\s|$)", example)
+    assert {path.name for path in set(folder.iterdir()) - before} == ({output[1]} if output else set())
+
+
+def test_every_command_has_examples():
+    assert {shlex.split(example)[1] for example in EXAMPLES} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("flag", ("-h", "--help"))
+def test_help_of_all_and_of_each(flag):
+    overall = ok(flag)
+    assert overall.err == ""
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} ", overall.out, re.MULTILINE)
+        result = ok(name, flag)
+        assert result.out.startswith(f"Usage: lucid-conv3d {name}")
+        assert re.search(r"Examples:\n +lucid-conv3d ", result.out)
+
+
+def test_without_words_help_is_shown_and_the_usage_is_wrong():
+    result = run()
+    assert result.code == 2
+    assert "Usage: lucid-conv3d" in result.err + result.out
+
+
+def test_every_option_is_explained():
+    for name in COMMANDS:
+        for param in importlib.import_module(f"lucid_cli.commands.{name}").command.params:
+            assert param.param_type_name == "argument" or param.help, param.name
+
+
+@pytest.mark.parametrize("args", (("--help",), ("--version",), *((name, "--help") for name in COMMANDS)))
+def test_help_loads_nothing_heavy(args):
+    code = (
+        "import sys; sys.argv[1:] = {!r}\n"
+        "from lucid_cli.main import _run\n"
+        "code = _run()\n"
+        "loaded = [name for name in {!r} if name in sys.modules]\n"
+        "sys.exit(str(loaded) if loaded or code else 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code.format(list(args), HEAVY)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_version_as_a_module_and_as_a_script(tmp_path):
+    with program("--version", cwd=tmp_path) as one:
+        result = finished(one)
+    assert (result.code, result.out, result.err) == (0, f"lucid-conv3d {lucid_core.__version__}\n", "")
+    assert ok("--version").out == result.out
+
+
+def test_a_whole_run_as_a_module(tmp_path):
+    with program("sample", "ramp", "-o", "a.nii.gz", "--shape", "4", cwd=tmp_path) as one:
+        assert finished(one) == Result(0, "", "")
+    assert (tmp_path / "a.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    (
+        (("aplly",), ("unknown command 'aplly'", "Did you mean 'apply'", "info, plan, sample")),
+        (("convolve",), ("unknown command 'convolve'", "legal: apply")),
+        (("apply", "--kernal", "box"), ("--kernal", "--kernel")),
+        (("info", "--jason", "a"), ("--json",)),
+        (("sample", "-o", "a.npy", "--shap", "3"), ("--shap",)),
+    ),
+)
+def test_a_slip_is_met_with_a_suggestion(folder, args, words):
+    result = run(*args)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Error: ")
+    assert result.err.count("\n") == 1
+    for word in words:
+        assert word in result.err
