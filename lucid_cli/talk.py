@@ -10,6 +10,8 @@ CLOSED_PIPE = 141
 
 def say(line: str) -> None:
     """Print words to stderr; where nobody listens, go on."""
+    if sys.stderr is None:  # closed; print would take stdout instead
+        return
     try:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):

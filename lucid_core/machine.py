@@ -27,8 +27,8 @@ class Rates:
 
 
 RATES = {
-    "float32": Rates(elementwise=1.4e10, gemm=1.15e11, gemm_rows=8, gather=6e9, call=1.0e-6),
-    "float64": Rates(elementwise=7e9, gemm=5.7e10, gemm_rows=8, gather=3e9, call=1.0e-6),
+    "float32": Rates(elementwise=1.5e10, gemm=1.1e11, gemm_rows=5, gather=9e9, call=7e-7),
+    "float64": Rates(elementwise=7.5e9, gemm=5e10, gemm_rows=12, gather=5.6e9, call=7e-7),
 }
 """Measured rates by dtype of the arithmetic; see the module's docstring."""
 

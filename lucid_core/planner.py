@@ -26,6 +26,8 @@ DEVICES = ("cpu",)
 
 SLOT_BYTES = 64 << 20
 """Memory of one tile in work that the planner aims below."""
+WORTH_CUTTING = 0.75
+"""Share of its memory that a tile cut in half may still take, or it is not cut."""
 TILES_PER_THREAD = 4
 FACTORING_BYTES = 24
 """Memory a tap while `factors` compares the product of 1-D kernels with it."""
@@ -111,17 +113,22 @@ def _chosen(candidates: tuple[Candidate, ...], algorithm: str) -> Candidate:
 def _choose_tile(problem: ConvProblem, member: Algorithm, threads: int) -> Triple:
     """Cut whole planes into slabs along D, enough for the threads; then H, then W, until a tile fits its memory.
 
-    Slabs thinner than the kernel would compute and read their halo more often than their outputs.
+    Tiles much smaller than the kernel would read and compute little but their halo, so cutting stops where it no
+    longer saves memory.
     """
     depth, height, width = problem.out_size
     extent = problem.dilation[0] * (problem.kernel_size[0] - 1)
     tiles = min(max(threads, problem.batch * depth // max(extent, 1)), TILES_PER_THREAD * threads)
     pieces = -(-tiles // max(problem.batch, 1))
-    tile = [max(1, -(-depth // pieces)), height, width]
+    tile = (max(1, -(-depth // pieces)), height, width)
     for axis in range(3):
-        while tile[axis] > 1 and _tile_bytes(problem, member, (tile[0], tile[1], tile[2])) > SLOT_BYTES:
-            tile[axis] = -(-tile[axis] // 2)
-    return tile[0], tile[1], tile[2]
+        while tile[axis] > 1 and (size := _tile_bytes(problem, member, tile)) > SLOT_BYTES:
+            d, h, w = (-(-count // 2) if one == axis else count for one, count in enumerate(tile))
+            smaller = (d, h, w)
+            if _tile_bytes(problem, member, smaller) > WORTH_CUTTING * size:
+                break
+            tile = smaller
+    return tile
 
 
 def _asked_tile(problem: ConvProblem, tile: Triple) -> Triple:

@@ -338,7 +338,7 @@ class TestPipes:
         command = ("apply", "a.nii", "-o", "out.nii", "--kernel", "identity")
         with program(*command, preexec_fn=partial(os.close, descriptor)) as process:
             result = finished(process)
-        assert (result.code, "Traceback" in result.err) == (0, False)
+        assert (result.code, result.out, "Traceback" in result.err) == (0, "", False)
         np.testing.assert_array_equal(read_volume("out.nii"), noise(*SIZE))
 
     def test_a_stderr_that_nobody_reads_does_not_spoil_the_output(self, folder):

@@ -13,7 +13,7 @@ from lucid_core.algorithms import ErrorBound, algorithms
 from lucid_core.algorithms.direct import Direct
 from lucid_core.errors import ArgumentError, ArgumentTypeError, LimitError
 from lucid_core.plan import slots
-from lucid_core.planner import limit, plan
+from lucid_core.planner import SLOT_BYTES, limit, plan
 from lucid_core.problem import conv_problem, layer_arguments
 
 
@@ -300,3 +300,19 @@ def test_memory_without_a_limit(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("max\n")
     assert (free is None) == (machine.available_bytes() is None)
     assert free is None or free > 1 << 20
+
+
+def test_a_tile_is_not_cut_below_what_its_halo_takes():
+    """A kernel of 241 voxels on 64: cutting the tile to a voxel saved next to nothing and took 300 times as long."""
+    layer = layer_arguments(1, 1, 241, padding="same", padding_mode_name="replicate")
+    problem = conv_problem((1, 1, 64, 64, 64), layer, separable=True)
+    chosen = plan(problem, threads=2)
+    assert (chosen.algorithm, chosen.tiles) == ("separable", 2)
+
+
+def test_a_large_tile_is_cut_until_it_fits():
+    problem = conv_problem((1, 1, 8, 4096, 4096), layer_arguments(1, 16, 3, padding=1))
+    chosen = plan(problem, threads=2)
+    assert chosen.tile[0] == 1
+    assert chosen.tile[1] < 4096
+    assert chosen.memory.outputs / chosen.slots < SLOT_BYTES
