@@ -7,7 +7,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-import torch
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
@@ -61,6 +60,7 @@ def test_features_of_a_head_at_half_the_resolution(head, tmp_path):
     weights = save_weights(tmp_path / "w.npz", weight, bias)
     ok("apply", head, "-o", tmp_path / "out.nii", "--weights", weights, "--stride", 4, "--padding", "1,0,1", "-q")
     before, after = nib.load(head), nib.load(tmp_path / "out.nii")
+    torch = pytest.importorskip("torch")
     volume = torch.from_numpy(values_of(head).T.copy())[None, None]
     tensors = [torch.from_numpy(one.astype(np.float64)) for one in (weight, bias)]
     expected = torch.nn.functional.conv3d(volume, *tensors, stride=4, padding=(1, 0, 1))[0].numpy()
@@ -104,6 +104,7 @@ def test_two_volumes_as_two_channels(series, tmp_path):
     weights = save_weights(tmp_path / "w.npz", weight)
     ok("apply", series, "-o", tmp_path / "out.nii.gz", "--weights", weights, "--stride", "2,1,1", "-q")
     before, after = nib.load(series), nib.load(tmp_path / "out.nii.gz")
+    torch = pytest.importorskip("torch")
     volume = torch.from_numpy(values_of(series).T.copy())[None]
     expected = torch.nn.functional.conv3d(volume, torch.from_numpy(weight.astype(np.float64)), stride=(2, 1, 1))
     assert_close(np.asarray(after.dataobj).T, expected[0].numpy(), 2e-6)
