@@ -1,16 +1,19 @@
 """The command line of lucid-conv3d: files in, files out, round the engine `lucid_core`.
 
-`apply scan.nii.gz -o out.nii.gz --kernel gaussian --sigma 1.5mm` goes this way, each arrow one module:
+`apply scan.nii.gz -o out.nii.gz --kernel gaussian --sigma 1.5mm` goes this way, each arrow a module:
 
-    words on the line, environment, YAML  -> settings   (options, config, types)
-    a file's header                       -> source     (formats/, one format a module)
-    axes of the file                      -> N C D H W  (axes)
-    kernel, weights file or seed          -> layer      (layer, weights)
-    layer and shapes                      -> job        (job: problem, plan, limits; `plan` stops here)
-    a temporary file beside the output    -> sink       (output, sink, formats/)
+    words on the line, environment, YAML  -> Settings       options, config, plain_yaml, types
+    every input by itself                 -> an exit code   batch
+    a file's header                       -> Source         formats/ (one format a module), volumes
+    axes of the file                      -> N C D H W      axes
+    kernel, file of weights, or seed      -> Layer          layer, weights
+    header, layer, limits                 -> Job            job (a plan stops here)
+    a temporary file beside the output    -> Sink           output, sink, compression, formats/
     tile by tile                          -> lucid_core.execute, watched by progress
-    fsync, rename                         -> report     (report)
+    fsync, rename                         -> Item           output, report
 
-`main` is the one place where an error becomes a line and an exit code. `commands/` holds one command a module.
-Heavy packages are imported inside the functions that need them: `--help` loads click and nothing else.
+Below the formats, `rawfile` reads and writes plain voxels by boxes and `planes` reads compressed ones forward;
+`nifti_header` checks and carries headers. `talk` is stdout and stderr, `failures` what an error is to the user, and
+`main` the one place where one becomes a line and an exit code. `commands/` holds one command a module. Heavy packages
+are imported inside the functions that need them: `--help` loads click and nothing else.
 """

@@ -4,7 +4,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +17,10 @@ from lucid_cli.compression import check_compression
 from lucid_cli.formats import SUFFIXES, Spec, format_of
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.options import Settings
-from lucid_cli.output import FULL_DISK, check_input, check_space, temporaries
+from lucid_cli.output import check_input, check_space, written
 from lucid_cli.report import Item
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
-from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, five_shape
+from lucid_cli.volumes import Source, Target, VolumeInfo, five_shape
 from lucid_cli.weights import split as split_weights
 from lucid_core import machine
 from lucid_core.errors import LimitError
@@ -142,16 +142,12 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
         _convolve(job, low_high, clock, finals[0].parent)
         slope, inter = rescaling(low_high.statistics, target.dtype)
         target = replace(target, slope=slope, inter=inter)
-    with temporaries(finals, job.settings.overwrite) as replacement:
-        sink = _open_sink(job.spec, replacement.paths, target)
-        try:
-            writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter)
-            _convolve(job, writer, clock, finals[0].parent)
-            clock.timed("write", sink.finish)
-            job.source.finish()
-        finally:
-            sink.close()
-        clock.timed("write", replacement.commit)
+    with written(job.spec, finals, target, job.settings.overwrite) as sink:
+        writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter)
+        _convolve(job, writer, clock, finals[0].parent)
+        job.source.finish()
+        closing = time.perf_counter()
+    clock.seconds = replace(clock.seconds, write=clock.seconds.write + time.perf_counter() - closing)
     seconds = vars(clock.seconds) | {"total": time.perf_counter() - began}
     return item(job, "ok", writer.statistics, seconds)
 
@@ -177,27 +173,10 @@ class _Clock:
             self.seconds = Seconds(mine.read + event.read, mine.compute + event.compute, mine.write + event.write)
         self._observe(event)
 
-    def timed(self, stage: str, function: Callable[[], None]) -> None:
-        """Call a function and add its time to a stage."""
-        began = time.perf_counter()
-        function()
-        self.seconds = replace(self.seconds, **{stage: getattr(self.seconds, stage) + time.perf_counter() - began})
-
 
 def _convolve(job: Job, writer: VolumeWriter, observe: Observer, spool: Path) -> None:
     reader = job.source.reader(job.roles, spool)
     execute(job.plan, job.layer.weight, job.layer.bias, reader, writer, observe)
-
-
-def _open_sink(spec: Spec, paths: list[Path], target: Target) -> Sink:
-    """Open the temporary files; a disk that cannot hold the output shows here, before the work."""
-    try:
-        sink: Sink = format_of(spec).open_sink(paths, target, spec)
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise LimitError(f"{spec}: the disk has no room for the output: {error.strerror}") from error
-        raise
-    return sink
 
 
 def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str, float] | None) -> Item:

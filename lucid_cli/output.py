@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
+from lucid_cli.volumes import Sink, Target
 from lucid_core import machine
 from lucid_core.errors import ArgumentError, InputError, LimitError, LucidError, OutputError
 from lucid_core.units import format_bytes
@@ -150,6 +151,27 @@ def temporaries(finals: list[Path], overwrite: bool) -> Iterator["Replacement"]:
         for path in replacement.paths:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+@contextmanager
+def written(spec: Spec, finals: list[Path], target: Target, overwrite: bool) -> Iterator[Sink]:
+    """Give a sink for an output's voxels; when the block ends well, the output stands in its place, flushed.
+
+    A disk that cannot hold the output shows when the block begins, as `LimitError`.
+    """
+    with temporaries(finals, overwrite) as replacement:
+        try:
+            sink: Sink = format_of(spec).open_sink(replacement.paths, target, spec)
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                raise LimitError(f"{spec}: the disk has no room for the output: {error.strerror}") from error
+            raise
+        try:
+            yield sink
+            sink.finish()
+        finally:
+            sink.close()
+        replacement.commit()
 
 
 class Replacement:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lucid_cli.axes import output_axes
 from lucid_cli.formats import SUFFIXES, format_of, parse_spec
-from lucid_cli.output import check_memory, check_target, temporaries
+from lucid_cli.output import check_memory, check_target, written
 from lucid_cli.sink import CastingWriter, out_dtype
 from lucid_cli.volumes import Target
 from lucid_core.geometry import affine_of
@@ -93,11 +93,10 @@ def write_sample(
 ) -> None:
     """Write a sample as every output is written; values outside an integer type saturate."""
     spec = parse_spec(output)
-    module = format_of(spec)
     size = triple("shape", shape, 1)
     check_memory(8 * SAMPLE_COPIES * channels * math.prod(size), "the sample")
     volume = make_sample(kind, size, channels, seed)
-    finals = [check_target(path, [], overwrite) for path in module.files(spec)]
+    finals = [check_target(path, [], overwrite) for path in format_of(spec).files(spec)]
     format_name = SUFFIXES[spec.suffix]
     steps = (spacing or Length((1.0, 1.0, 1.0), "mm")).millimetres()
     target = Target(
@@ -112,11 +111,5 @@ def write_sample(
         compression=None,
         tile_planes_whole=True,
     )
-    with temporaries(finals, overwrite) as replacement:
-        sink = module.open_sink(replacement.paths, target, spec)
-        try:
-            CastingWriter(sink, target.dtype, "clip").write(0, Region((0, 0, 0), size), volume)
-            sink.finish()
-        finally:
-            sink.close()
-        replacement.commit()
+    with written(spec, finals, target, overwrite) as sink:
+        CastingWriter(sink, target.dtype, "clip").write(0, Region((0, 0, 0), size), volume)
