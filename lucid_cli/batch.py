@@ -12,15 +12,15 @@ from lucid_cli.options import Settings
 from lucid_cli.output import check_target, output_specs, write_text
 from lucid_cli.progress import Reporter
 from lucid_cli.talk import data, say, show_trace
-from lucid_core.errors import ArgumentError, OutputError
+from lucid_core.errors import ArgumentError
 
 WRONG_USAGE = 2
 SOME_FAILED = 7
 
 
-def plan_all(command: str, inputs: tuple[str, ...], settings: Settings) -> tuple[list[report.Item], int]:
+def plan_all(inputs: tuple[str, ...], settings: Settings) -> tuple[list[report.Item], int]:
     """Plan every input from its header; return the items and the exit code."""
-    batch = _Batch(command, inputs, settings, None, dry=True)
+    batch = _Batch("plan", inputs, settings, None, dry=True)
     batch.check_report()
     return batch.each()
 
@@ -114,11 +114,7 @@ class _Batch:
         """Return the files an output consists of, after checking that each may be written."""
         if out is None:
             return []
-        paths = format_of(out).files(out)
-        finals = [check_target(path, self._protected, self._settings.overwrite) for path in paths]
-        if self._settings.report not in (None, "-") and Path(str(self._settings.report)).absolute() in paths:
-            raise OutputError(f"{self._settings.report}: is the output too; name another report")
-        return finals
+        return [check_target(path, self._protected, self._settings.overwrite) for path in format_of(out).files(out)]
 
     def _tell(self, text: str) -> None:
         if not self._settings.quiet:

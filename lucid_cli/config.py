@@ -156,12 +156,12 @@ def load_yaml(path: Path) -> Any:
     """Return what a YAML file holds."""
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ArgumentError(f"cannot read the configuration {path}: {error.strerror}") from error
-    if len(data) > MOST_BYTES:
+    if len(content) > MOST_BYTES:
         raise ArgumentError(f"{path} is no configuration: it is longer than {MOST_BYTES} bytes")
-    return parse_yaml(data, str(path))
+    return parse_yaml(content, str(path))
 
 
 def parse_yaml(text: str | bytes, origin: str) -> Any:

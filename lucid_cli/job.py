@@ -34,6 +34,7 @@ from lucid_core.tiling import window_planes
 from lucid_core.volume import VolumeWriter, arithmetic_dtype
 
 MOST_VOXELS = 1 << 48
+"""An output of more voxels is refused before it is cut into tiles."""
 WRITER_COPIES = 4
 """Copies of one tile's output that casting, statistics and writing make at once, at most."""
 

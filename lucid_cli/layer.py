@@ -65,7 +65,7 @@ class Recipe:
         """Input channels, where the settings or the weights say them."""
         if self.settings.in_channels is not None or self.weights is None:
             return self.settings.in_channels
-        return int(self.weights.weight.shape[1]) * (self.settings.groups or 1)
+        return self.weights.in_channels(self.settings.groups or 1)
 
     @property
     def each_channel_alone(self) -> bool:
@@ -111,8 +111,7 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
         raise ArgumentError(f"--bias: the kernel {name!r} has no bias")
     options = _kernel_options(settings, spacing)
     made = taps(name, **options).astype(dtype)
-    multiple, rest = divmod(settings.out_channels or channels, channels)
-    if rest or multiple != 1 or settings.groups not in (None, channels):
+    if settings.out_channels not in (None, channels) or settings.groups not in (None, channels):
         raise ShapeError(
             f"the kernel {name!r} filters each of the {channels} channels by itself: out_channels and groups are "
             f"{channels}, not {settings.out_channels or channels} and {settings.groups or channels}"
@@ -146,7 +145,7 @@ def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer
     if settings.bias and weights.bias is None:
         raise ShapeError(f"--bias: the weights {settings.weights} hold no bias; leave the option out")
     bias = None if settings.bias is False or weights.bias is None else _rounded(weights.bias, dtype)
-    in_channels = int(weights.weight.shape[1]) * (settings.groups or 1)
+    in_channels = weights.in_channels(settings.groups or 1)
     return _layer(settings, _rounded(weights.weight, dtype), bias, in_channels, 0, "zeros")
 
 

@@ -26,10 +26,9 @@ class Reporter:
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
-        if isinstance(event, Progress):
-            {"bar": self._show_bar, "log": self._show_line, "json": self._show_json, "none": lambda _: None}[
-                self._kind
-            ](event)
+        shows = {"bar": self._show_bar, "log": self._show_line, "json": self._show_json}
+        if isinstance(event, Progress) and self._kind in shows:
+            shows[self._kind](event)
 
     def _show_bar(self, event: Progress) -> None:
         if self._bar is None:

@@ -1,6 +1,7 @@
 """Files of plain voxels behind a header, read and written by boxes in any order."""
 
 import errno
+import io
 import itertools
 import math
 import os
@@ -121,6 +122,39 @@ class RawFile:
         if found != self._size:
             raise OSError(f"the output has {found} bytes where {self._size} were written")
         os.fsync(self._file)
+
+
+class WatchedFile(io.FileIO):
+    """A file for the HDF5 library to write, which crashes the process when a write fails as it closes.
+
+    The first error is kept for `check` to raise, and from then on nothing is written and nothing fails.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, unless a write failed before."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.error is None:
+                left = left[super().write(left) or 0 :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, unless a write failed before."""
+        try:
+            return size or 0 if self.error else super().truncate(size)
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self.error is not None:
+            raise self.error
 
 
 def _runs(shape: tuple[int, ...], box: tuple[slice, ...]) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid_core import __version__
-from lucid_core.plan import Candidate, Plan
+from lucid_core.plan import Plan
 from lucid_core.units import format_bytes
 
 SCHEMA = "lucid-conv3d/report-1"
@@ -51,12 +51,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "halo": [list(pair) for pair in plan.problem.halo],
         "peak_bytes": plan.memory.peak_bytes,
         "limit_bytes": plan.limit_bytes,
-        "candidates": [_candidate_json(one) for one in plan.candidates],
+        "candidates": [dict(vars(one)) for one in plan.candidates],
     }
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    return dict(vars(candidate))
 
 
 def report_json(command: str, items: list[Item]) -> dict[str, Any]:

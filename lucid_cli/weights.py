@@ -31,6 +31,10 @@ class Weights:
     weight: Array
     bias: Array | None
 
+    def in_channels(self, groups: int) -> int:
+        """Return the input channels of a layer with these weights in so many groups."""
+        return int(self.weight.shape[1]) * groups
+
 
 class ArrayFile:
     """A file of named arrays: their names, and one array by its name, read when asked for."""

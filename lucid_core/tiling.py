@@ -25,8 +25,9 @@ def tiles(plan: Plan) -> Iterator[Tile]:
     """Yield every tile once; together they cover the output exactly."""
     problem = plan.problem
     depths, heights, widths = (_cuts(size, step) for size, step in zip(problem.out_size, plan.tile, strict=True))
+    slabs = _slabs(plan)
     for batch in range(problem.batch):
-        for d, (keep, _) in zip(depths, _slabs(plan), strict=True):
+        for d, (keep, _) in zip(depths, slabs, strict=True):
             for h, w in itertools.product(heights, widths):
                 out = Region((d[0], h[0], w[0]), (d[1], h[1], w[1]))
                 yield Tile(batch, out, problem.input_region(out), keep)

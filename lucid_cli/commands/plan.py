@@ -30,7 +30,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **par
     from lucid_cli.batch import plan_all
     from lucid_cli.talk import data
 
-    items, code = plan_all("plan", inputs, Settings.of(params))
+    items, code = plan_all(inputs, Settings.of(params))
     if as_json or params["report"] == "-":
         data(report.dump(report.report_json("plan", items)))
     else:

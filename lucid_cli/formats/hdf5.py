@@ -4,7 +4,6 @@ Spacing is the attribute `element_size_um` (z, y, x; micrometres), as microscopy
 maps voxel (x, y, z) to the world in `units`, mm unless said. Both follow the output; every other attribute is copied.
 """
 
-import io
 import math
 import os
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from lucid_cli.compression import gzip_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
+from lucid_cli.rawfile import WatchedFile
 from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, convert, file_block, file_box, five_shape
 from lucid_core.errors import InputError, LucidError, OutputError
 from lucid_core.geometry import affine_of, is_usable, spacing_of
@@ -217,39 +217,6 @@ class Hdf5Sink(Sink):
         self._file.close()
         self._raw.check()
         os.fsync(self._raw.fileno())
-
-
-class WatchedFile(io.FileIO):
-    """A file for the HDF5 library to write, which crashes the process when a write fails as it closes.
-
-    The first error is kept for `check` to raise, and from then on nothing is written and nothing fails.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all of the data, unless a write failed before."""
-        left = memoryview(data).cast("B")
-        size = len(left)
-        try:
-            while left and self.error is None:
-                left = left[super().write(left) or 0 :]
-        except OSError as error:
-            self.error = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the size, unless a write failed before."""
-        try:
-            return size or 0 if self.error else super().truncate(size)
-        except OSError as error:
-            self.error = error
-            return size or 0
-
-    def check(self) -> None:
-        """Raise the first error."""
-        if self.error is not None:
-            raise self.error
 
 
 def _storage(target: Target) -> dict[str, Any]:
