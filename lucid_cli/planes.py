@@ -68,6 +68,9 @@ class PlaneStream:
         self._next = 0
         self._keep = 0
 
+    def view(self, batch: int, dtype: Any) -> None:
+        """Have none: voxels are read."""
+
     def forget(self, batch: int, plane: int) -> None:
         """Drop planes below `plane`, and all of earlier volumes."""
         while self._batch < batch:

@@ -199,6 +199,9 @@ class BoxReader:
         for entries, values in self._boxes.read_box(file_box(self._axes, batch, region, self.shape[1])):
             convert(values, self._scaling, target[entries])
 
+    def view(self, batch: int, dtype: Any) -> None:
+        """Have none: voxels are read."""
+
     def forget(self, batch: int, plane: int) -> None:
         """Nothing is held."""
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lucid_core.padding import source_index
 from lucid_core.regions import Region, Triple
+from lucid_core.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,47 @@ def fill(block: npt.NDArray[Any], region: Region, size: Triple, mode: str, read:
             along[list(piece.zeros)] = 0
         for at, home in piece.copies:
             along[at] = along[home]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A padded block that need not exist: voxels (C, D, H, W), and a region of them that may reach outside."""
+
+    voxels: npt.NDArray[Any]
+    region: Region
+    mode: str
+
+    @property
+    def size(self) -> Triple:
+        """Voxels there are along D, H, W."""
+        return _triple(self.voxels.shape[1:])
+
+    @property
+    def positions(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """For D, H and W, the voxel that stands at each position of the region, -1 for a zero."""
+        ends = zip(self.region.start, self.region.stop, self.size, strict=True)
+        d, h, w = (_positions(start, stop, size, self.mode) for start, stop, size in ends)
+        return d, h, w
+
+    def block(self, scratch: Scratch) -> npt.NDArray[Any]:
+        """Return the padded block (C, d, h, w): the voxels themselves where the region is all of them."""
+        if self.region == Region((0, 0, 0), self.size):
+            return self.voxels
+        block = scratch.array("block", (self.voxels.shape[0], *self.region.shape), self.voxels.dtype)
+        fill(block, self.region, self.size, self.mode, self._read)
+        return block
+
+    def _read(self, region: Region, out: npt.NDArray[Any]) -> None:
+        out[...] = self.voxels[(slice(None), *region.slices)]
+
+
+@lru_cache(maxsize=4096)
+def _positions(start: int, stop: int, size: int, mode: str) -> npt.NDArray[np.int64]:
+    positions = np.arange(start, stop, dtype=np.int64)
+    for at in (*range(start, min(stop, 0)), *range(max(start, size), stop)):
+        source = source_index(at, size, mode)
+        positions[at - start] = -1 if source is None else source
+    return positions
 
 
 def planes_read(region: Region, size: Triple, mode: str) -> tuple[int, int]:

@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from lucid_core import blas
 from lucid_core.algorithms import algorithms
-from lucid_core.boundary import fill
+from lucid_core.boundary import Window, fill
 from lucid_core.events import Observer, Progress, Seconds, ignore
 from lucid_core.plan import Plan
+from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
 from lucid_core.tiling import Tile, tiles
 from lucid_core.volume import VolumeReader, VolumeWriter
@@ -51,21 +52,24 @@ class _Work:
         with self._lock:
             self.seconds[stage] += time.perf_counter() - began
 
-    def read(self, tile: Tile, scratch: Scratch) -> Array:
-        """Return the padded block (C, d, h, w) of a tile."""
+    def read(self, tile: Tile, scratch: Scratch) -> Window:
+        """Return the padded block of a tile: a window on the volume where it is in memory, else read and filled."""
         problem = self.problem
         with self._timed("read"):
+            volume = self.reader.view(tile.batch, problem.dtype)
+            if volume is not None:
+                return Window(volume, tile.source, problem.padding_mode)
             block = scratch.array("block", (problem.in_channels, *tile.source.shape), problem.dtype)
             fill(block, tile.source, problem.size, problem.padding_mode, partial(self.reader.read, tile.batch))
-        return block
+        return Window(block, Region((0, 0, 0), tile.source.shape), problem.padding_mode)
 
-    def compute(self, tile: Tile, block: Array, scratch: Scratch) -> Array:
+    def compute(self, tile: Tile, window: Window, scratch: Scratch) -> Array:
         """Return the output (O, d, h, w) of a tile, in the writer's memory where it offers some."""
         with self._timed("compute"), np.errstate(all="ignore"):
             out = self.writer.view(tile.batch, tile.out)
             if out is None:
-                out = scratch.array("out", (self.problem.out_channels, *tile.out.shape), block.dtype)
-            self.algorithm.run(self.problem, self.prepared, self.bias, block, tile.out, out, scratch)
+                out = scratch.array("out", (self.problem.out_channels, *tile.out.shape), self.problem.dtype)
+            self.algorithm.run(self.problem, self.prepared, self.bias, window, tile.out, out, scratch)
         return out
 
     def write(self, tile: Tile, out: Array) -> None:

@@ -47,7 +47,7 @@ class Lattice:
 
 def lattice(problem: ConvProblem, out: Triple) -> Lattice:
     """Lay out the phases of a problem for an output box of shape `out`."""
-    d, h, w = (count + axis[-1][0] for count, axis in zip(out, _steps(problem), strict=True))
+    d, h, w = (count + axis[-1][0] for count, axis in zip(out, steps(problem), strict=True))
     return Lattice((d, h, w), out)
 
 
@@ -56,13 +56,13 @@ def taps(problem: ConvProblem, grid: Lattice) -> tuple[tuple[Triple, ...], list[
     _, h, w = grid.shape
     phases: dict[Triple, int] = {}
     found = []
-    for (step_d, first_d), (step_h, first_h), (step_w, first_w) in itertools.product(*_steps(problem)):
+    for (step_d, first_d), (step_h, first_h), (step_w, first_w) in itertools.product(*steps(problem)):
         phase = phases.setdefault((first_d, first_h, first_w), len(phases))
         found.append((phase, (step_d * h + step_h) * w + step_w))
     return tuple(phases), found
 
 
-def _steps(problem: ConvProblem) -> list[list[tuple[int, int]]]:
+def steps(problem: ConvProblem) -> list[list[tuple[int, int]]]:
     """Return, for each axis and tap along it, how many outputs further it reads and in which phase."""
     return [
         [divmod(tap * dilation, stride) for tap in range(k)]
@@ -89,6 +89,6 @@ def phase_bytes(problem: ConvProblem, out: Triple) -> int:
     """Return the memory that `flat_phases` takes for an output box of shape `out`."""
     if problem.stride == (1, 1, 1):
         return 0
-    count = math.prod(len({first for _, first in axis}) for axis in _steps(problem))
+    count = math.prod(len({first for _, first in axis}) for axis in steps(problem))
     values = count * problem.in_channels * math.prod(lattice(problem, out).shape)
     return values * np.dtype(problem.dtype).itemsize

@@ -5,6 +5,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+ALIGNMENT = 64
+"""Bytes of a cache line, and of the widest vector."""
+
 
 class Scratch:
     """Named buffers of one worker. A buffer is made on first use and grows when a larger one is asked for."""
@@ -13,9 +16,18 @@ class Scratch:
         self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
-        """Return a C-contiguous array over the buffer `name`; what it holds is left from the last use."""
+        """Return a C-contiguous array over the buffer `name`; what it holds is left from the last use.
+
+        It begins at a multiple of `ALIGNMENT` bytes.
+        """
         size = math.prod(shape) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = np.empty(size, np.uint8)
+            buffer = self._buffers[name] = _aligned(size)
         return buffer[:size].view(dtype).reshape(shape)
+
+
+def _aligned(size: int) -> npt.NDArray[np.uint8]:
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]

@@ -34,6 +34,9 @@ class VolumeReader(Protocol):
     def read(self, batch: int, region: Region, out: npt.NDArray[Any]) -> None:
         """Read a region that lies inside volume `batch` into `out` (C, d, h, w), converting to its dtype."""
 
+    def view(self, batch: int, dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:
+        """Return a volume (C, D, H, W) in memory, of this dtype and contiguous along W, or None: `read` is called."""
+
     def forget(self, batch: int, plane: int) -> None:
         """Drop what is held of volume `batch` below D plane `plane`, and of earlier volumes."""
 
@@ -65,6 +68,13 @@ class ArrayReader:
     def read(self, batch: int, region: Region, out: npt.NDArray[Any]) -> None:
         """Copy the region into `out`."""
         out[...] = self._array[(batch, slice(None), *region.slices)]
+
+    def view(self, batch: int, dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:
+        """Return the array where its layout allows."""
+        array = self._array
+        fits = array.dtype == np.dtype(dtype) and array.dtype.isnative and array.flags.aligned
+        contiguous = array.strides[-1] == array.itemsize or array.shape[-1] == 1
+        return array[batch] if fits and contiguous else None
 
     def forget(self, batch: int, plane: int) -> None:
         """Keep everything: the array is the caller's."""

@@ -148,6 +148,9 @@ class DatasetReader:
             raise InputError(f"{self._name}: damaged or unreadable data: {error}") from error
         convert(values, None, file_block(self._roles, out))
 
+    def view(self, batch: int, dtype: Any) -> None:
+        """Have none: voxels are read."""
+
     def forget(self, batch: int, plane: int) -> None:
         """Nothing is held."""
 

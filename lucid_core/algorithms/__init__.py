@@ -3,7 +3,7 @@
 What every member promises, and the tests in `tests/contracts` check on each:
 
 * `refuses`, `cost`, `workspace` and `error_bound` are pure functions of the problem: no data, no side effect.
-* `run` computes one tile from its padded input block, in the dtype of the arithmetic, and modifies neither.
+* `run` computes one tile from a window of its padded input, in the dtype of the arithmetic, and modifies neither.
 * Each output voxel is summed in an order that depends on the problem alone: not on the tile, its place in the
   tile, or the thread. So every tiling gives the same bits.
 * A zero of the padding, and a zero weight, take part like any number: 0 * NaN is NaN.
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core.boundary import Window
 from lucid_core.machine import Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
@@ -74,12 +75,12 @@ class Algorithm(ABC):
         problem: ConvProblem,
         prepared: Array,
         bias: Array | None,
-        block: Array,
+        window: Window,
         region: Region,
         out: Array,
         scratch: Scratch,
     ) -> None:
-        """Compute the output `region` from its padded `block` (C, d, h, w) into `out` (O, d, h, w)."""
+        """Compute the output `region` from the `window` of its padded input into `out` (O, d, h, w)."""
 
 
 def algorithms() -> dict[str, Algorithm]:

@@ -7,6 +7,7 @@ layers, where a matrix product has nothing to reuse.
 import numpy as np
 
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
+from lucid_core.boundary import Window
 from lucid_core.lattice import flat_phases, lattice, phase_bytes, taps
 from lucid_core.machine import CACHE_BYTES, Rates
 from lucid_core.problem import ConvProblem
@@ -54,12 +55,13 @@ class Direct(Algorithm):
         problem: ConvProblem,
         prepared: Array,
         bias: Array | None,
-        block: Array,
+        window: Window,
         region: Region,
         out: Array,
         scratch: Scratch,
     ) -> None:
         """Sum in the order of (channel, K_D, K_H, K_W), then add the bias."""
+        block = window.block(scratch)
         grid = lattice(problem, region.shape)
         firsts, offsets = taps(problem, grid)
         phases = flat_phases(block, grid, firsts, problem.stride, scratch)

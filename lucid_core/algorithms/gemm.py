@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
+from lucid_core.boundary import Window
 from lucid_core.machine import CACHE_BYTES, Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
@@ -85,13 +86,13 @@ class Gemm(Algorithm):
         problem: ConvProblem,
         prepared: Array,
         bias: Array | None,
-        block: Array,
+        window: Window,
         region: Region,
         out: Array,
         scratch: Scratch,
     ) -> None:
         """Go over the panels that meet the region, group by group and plane by plane."""
-        panel = panels(problem)
+        panel, block = panels(problem), window.block(scratch)
         columns = scratch.array("columns", (problem.terms, panel.columns), block.dtype)
         sums = scratch.array("sums", (prepared.shape[1], panel.columns), block.dtype)
         gathered = columns.reshape(-1, *problem.kernel_size, panel.rows, panel.width)

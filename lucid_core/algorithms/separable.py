@@ -7,6 +7,7 @@ import numpy as np
 
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
 from lucid_core.algorithms.direct import chunk
+from lucid_core.boundary import Window
 from lucid_core.factors import factors
 from lucid_core.lattice import lattice
 from lucid_core.machine import Rates
@@ -57,12 +58,13 @@ class Separable(Algorithm):
         problem: ConvProblem,
         prepared: Array,
         bias: Array | None,
-        block: Array,
+        window: Window,
         region: Region,
         out: Array,
         scratch: Scratch,
     ) -> None:
         """Pass by pass over the whole flat block; each position sums its taps in order."""
+        block = window.block(scratch)
         flat = block.reshape(block.shape[0], -1)
         grid = lattice(problem, region.shape)
         size_d, size_h, _ = problem.kernel_size

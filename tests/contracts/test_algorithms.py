@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lucid_core import machine
 from lucid_core.algorithms import Algorithm, algorithms
 from lucid_core.algorithms.gemm import panels
+from lucid_core.boundary import Window
 from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.planner import plan
@@ -243,7 +244,8 @@ def test_a_tile_takes_what_it_says_and_modifies_nothing(name, data):
     prepared.flags.writeable = False
     scratch = Ledger()
     out = np.empty(problem.out_shape[1:], problem.dtype)
-    member.run(problem, prepared, case.bias, block, region, out, scratch)
+    window = Window(block, Region((0, 0, 0), block.shape[1:]), problem.padding_mode)
+    member.run(problem, prepared, case.bias, window, region, out, scratch)
     assert sum(scratch.taken.values()) <= member.workspace(problem, problem.out_size)
 
 

@@ -74,7 +74,14 @@ def test_keep_is_the_lowest_plane_still_to_be_read(chosen):
     assert not volume or window_planes(chosen) == most
 
 
-class StreamReader(ArrayReader):
+class FileReader(ArrayReader):
+    """A reader whose voxels are read region by region, as those of a file."""
+
+    def view(self, batch, dtype):
+        return None
+
+
+class StreamReader(FileReader):
     """A reader that holds only planes between those it was told to forget and the highest it came to."""
 
     random_access = False
@@ -164,7 +171,7 @@ def test_events_tell_of_every_voxel(threads):
     assert progress == [Progress(done, total) for done in itertools.accumulate([0] + [total // 6] * 6)]
 
 
-class BrokenReader(ArrayReader):
+class BrokenReader(FileReader):
     """A reader that fails once, for the second of six tiles."""
 
     def read(self, batch, region, out):
@@ -185,7 +192,7 @@ def test_an_error_of_a_worker_ends_the_run(threads):
     assert threading.active_count() == before
 
 
-class BatchedReader(ArrayReader):
+class BatchedReader(FileReader):
     """A reader that sees that the volumes in work are written before the next one is begun."""
 
     def __init__(self, array, writer, batch_size, tiles_per_volume):
