@@ -37,6 +37,8 @@ MOST_VOXELS = 1 << 48
 """An output of more voxels is refused before it is cut into tiles."""
 WRITER_COPIES = 4
 """Copies of one tile's output that casting, statistics and writing make at once, at most."""
+KERNEL_START_SECONDS = 1.0
+"""What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
 
 
 @dataclass
@@ -93,13 +95,14 @@ def _plan(settings: Settings, problem: ConvProblem, source: Source, roles: str) 
         threads=settings.threads,
         tile=None if settings.tile is None else triple("tile", settings.tile, 1),
         batch_size=settings.batch_size,
+        start_seconds=KERNEL_START_SECONDS,
     )
     available = machine.available_bytes()
     return limit(
         chosen,
         None if available is None else available + PROCESS_BYTES,
         reader=source.window_bytes(roles, window_planes(chosen)),
-        writer=WRITER_COPIES * chosen.memory.outputs // chosen.slots,
+        writer=WRITER_COPIES * chosen.memory.outputs // chosen.in_work,
     )
 
 

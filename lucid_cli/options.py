@@ -98,8 +98,15 @@ PLANNING = [
     option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
     option("run", "--tile", type=Size(1), help="Output voxels computed at a time; changes no result."),
     option("run", "--batch-size", type=Count(1), help="Volumes of the batch axis in work at once."),
-    option("run", "--algorithm", type=Word(), default="auto", show_default=True, help="Or direct, gemm, separable."),
-    option("run", "--engine", type=Word(), default="auto", show_default=True, help="Or numpy."),
+    option(
+        "run",
+        "--algorithm",
+        type=Word(),
+        default="auto",
+        show_default=True,
+        help="Or direct, fft, gemm, separable, winograd.",
+    ),
+    option("run", "--engine", type=Word(), default="auto", show_default=True, help="Or numpy, numba."),
 ]
 
 CONFIG = [

@@ -5,10 +5,11 @@ prints itself, and an *execute* that obeys it tile by tile. This package knows n
 A module imports from its own floor or a lower one (`tests/core/test_floors.py` keeps that):
 
     0  errors registry optional units padding           words
-       regions scratch
+       regions pages scratch
        blas machine                                     the computer
     1  boundary problem geometry volume                 nouns
     2  lattice factors kernels/ algorithms/             one kernel, one way to convolve a module
+       compiled/                                        what Numba compiles; imported when it is run
     3  plan planner                                     choice
     4  tiling events execute                            tiles
     5  functional nn/                                   conv3d(...) and the layer

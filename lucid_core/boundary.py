@@ -110,6 +110,12 @@ class Window:
         d, h, w = (_positions(start, stop, size, self.mode) for start, stop, size in ends)
         return d, h, w
 
+    @property
+    def inside(self) -> tuple[int, int]:
+        """First and one past the last position along W that is a voxel of its own, no border."""
+        low = max(-self.region.start[2], 0)
+        return low, max(low, min(self.region.stop[2], self.size[2]) - self.region.start[2])
+
     def block(self, scratch: Scratch) -> npt.NDArray[Any]:
         """Return the padded block (C, d, h, w): the voxels themselves where the region is all of them."""
         if self.region == Region((0, 0, 0), self.size):

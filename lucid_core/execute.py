@@ -1,24 +1,23 @@
 """The only loop over tiles: read and pad a block, run the algorithm, write; tile after tile, in order.
 
-With several threads, tiles are computed in a pool while this thread writes those before them. At most `slots`
-tiles are in work; each slot keeps its buffers from tile to tile.
+Every thread, the caller's among them, takes the next tile, computes it in buffers that it keeps from tile to tile, and
+writes it when all tiles before it are written. So `threads` tiles are in work, and no thread waits for another
+to hand it work: with as many threads as cores, a further one that only hands out would wait for a core.
 """
 
 import math
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid_core import blas
-from lucid_core.algorithms import algorithms
+from lucid_core.algorithms import member
 from lucid_core.boundary import Window, fill
 from lucid_core.events import Observer, Progress, Seconds, ignore
 from lucid_core.plan import Plan
@@ -37,13 +36,13 @@ class _Work:
         self, plan: Plan, weight: Array, bias: Array | None, reader: VolumeReader, writer: VolumeWriter
     ) -> None:
         self.problem = plan.problem
-        self.algorithm = algorithms()[plan.algorithm]
+        self.algorithm = member(plan.algorithm, plan.engine)
         self.prepared = self.algorithm.prepare(plan.problem, weight)
         self.bias = bias
         self.reader = reader
         self.writer = writer
         self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
-        self._lock = Lock()
+        self._lock = threading.Lock()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -72,10 +71,14 @@ class _Work:
             self.algorithm.run(self.problem, self.prepared, self.bias, window, tile.out, out, scratch)
         return out
 
+    def in_place(self, tile: Tile) -> bool:
+        """Say whether a tile is computed in the writer's memory, and need not be written."""
+        return self.writer.view(tile.batch, tile.out) is not None
+
     def write(self, tile: Tile, out: Array) -> None:
         """Write the output of a tile, unless it was computed in place."""
         with self._timed("write"):
-            if self.writer.view(tile.batch, tile.out) is None:
+            if not self.in_place(tile):
                 self.writer.write(tile.batch, tile.out, out)
 
 
@@ -99,43 +102,103 @@ def execute(
 
     observe(Progress(0, total))
     with blas.single_threaded():
-        (_serial if plan.threads == 1 else _threaded)(plan, work, finish)
+        _Crew(plan, work, finish).run(min(plan.threads, plan.tiles))
     observe(Seconds(**work.seconds))
 
 
-def _serial(plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) -> None:
-    scratch = Scratch()
-    for tile in tiles(plan):
-        work.reader.forget(tile.batch, tile.keep)
-        finish(tile, work.compute(tile, work.read(tile, scratch), scratch))
+class _Crew:
+    """Threads that share the tiles of a run."""
 
+    def __init__(self, plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) -> None:
+        self._work = work
+        self._finish = finish
+        self._batch_size = plan.batch_size or plan.problem.batch
+        self._tiles_per_volume = plan.tiles // max(plan.problem.batch, 1)
+        self._tiles = enumerate(tiles(plan))
+        self._taking, self._finishing, self._state = threading.Lock(), threading.Lock(), threading.Condition()
+        self._finished: set[int] = set()
+        self._first = 0
+        self._ended: list[threading.Thread] = []
+        self._error: BaseException | None = None
 
-def _threaded(plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) -> None:
-    """Keep `slots` tiles in work; where the reader is a stream, this thread reads."""
-    scratches = [Scratch() for _ in range(plan.slots)]
-    pending: deque[tuple[Tile, Future[Array]]] = deque()
+    def run(self, threads: int) -> None:
+        """Compute every tile; the first error of any thread, or of this one while it waits, ends all of them."""
+        others = [threading.Thread(target=self._help, name=f"lucid-tile-{count}") for count in range(1, threads)]
+        started: list[threading.Thread] = []
+        try:
+            for thread in others:
+                thread.start()
+                started.append(thread)
+            self._go()
+            self._wait(lambda: len(self._ended) == len(started))
+        except BaseException as error:
+            self._fail(error)
+        with self._state:
+            self._state.wait_for(lambda: len(self._ended) == len(started))
+        for thread in started:
+            thread.join()
+        if self._error:
+            raise self._error
 
-    def read_and_compute(tile: Tile, scratch: Scratch) -> Array:
-        return work.compute(tile, work.read(tile, scratch), scratch)
+    def _help(self) -> None:
+        """Share the tiles, in a thread of its own, and say so when there are none left.
 
-    pool = ThreadPoolExecutor(plan.threads, "lucid-tile")
-    try:
-        for count, tile in enumerate(tiles(plan)):
-            while pending and (len(pending) == len(scratches) or not _together(plan, pending[0][0], tile)):
-                oldest, future = pending.popleft()
-                finish(oldest, future.result())
-            scratch = scratches[count % len(scratches)]
-            work.reader.forget(tile.batch, tile.keep)
-            if work.reader.random_access:
-                pending.append((tile, pool.submit(read_and_compute, tile, scratch)))
-            else:
-                pending.append((tile, pool.submit(work.compute, tile, work.read(tile, scratch), scratch)))
-        for tile, future in pending:
-            finish(tile, future.result())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        (`Thread.join` alone takes a thread for ended after an interrupt, CPython issue 90882.)
+        """
+        self._go()
+        with self._state:
+            self._ended.append(threading.current_thread())
+            self._state.notify_all()
 
+    def _go(self) -> None:
+        """Take tile after tile until none is left or a thread failed."""
+        scratch = Scratch()
+        try:
+            while (taken := self._take(scratch)) is not None:
+                place, tile, window = taken
+                out = self._work.compute(tile, window or self._work.read(tile, scratch), scratch)
+                if self._work.in_place(tile) or self._wait(partial(self._is_next, place)):
+                    self._end(place, tile, out)
+        except BaseException as error:
+            self._fail(error)
 
-def _together(plan: Plan, oldest: Tile, newest: Tile) -> bool:
-    """Say whether the batch size lets two tiles be in work at once."""
-    return plan.batch_size is None or newest.batch - oldest.batch < plan.batch_size
+    def _fail(self, error: BaseException) -> None:
+        """Let every thread end after the tile it computes; the first error is kept."""
+        with self._state:
+            self._error = self._error or error
+            self._state.notify_all()
+
+    def _is_next(self, place: int) -> bool:
+        """Say whether all tiles before a place are written."""
+        return self._first == place
+
+    def _take(self, scratch: Scratch) -> tuple[int, Tile, Window | None] | None:
+        """Take the next tile, and read it where tiles must be read in order; None where none is left."""
+        with self._taking:
+            place, tile = next(self._tiles, (0, None))
+            if tile is None or not self._wait(lambda: self._in_work(place) <= self._batch_size):
+                return None
+            reader = self._work.reader
+            reader.forget(tile.batch, tile.keep)
+            return place, tile, None if reader.random_access else self._work.read(tile, scratch)
+
+    def _in_work(self, place: int) -> int:
+        """Return the volumes in work with the tile at `place`."""
+        return place // self._tiles_per_volume - self._first // self._tiles_per_volume + 1
+
+    def _wait(self, ready: Callable[[], bool]) -> bool:
+        """Wait until it is so; False where a thread failed meanwhile."""
+        with self._state:
+            self._state.wait_for(lambda: self._error or ready())
+            return not self._error
+
+    def _end(self, place: int, tile: Tile, out: Array) -> None:
+        """Write a tile and tell of it."""
+        with self._finishing:
+            self._finish(tile, out)
+        with self._state:
+            self._finished.add(place)
+            while self._first in self._finished:
+                self._finished.remove(self._first)
+                self._first += 1
+            self._state.notify_all()

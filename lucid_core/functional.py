@@ -8,6 +8,7 @@ import numpy.typing as npt
 from lucid_core.errors import ArgumentTypeError, LimitError, ShapeError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
+from lucid_core.pages import aligned
 from lucid_core.planner import plan
 from lucid_core.problem import LayerArguments, Size, conv_problem, integer, layer_arguments
 from lucid_core.volume import ArrayReader, ArrayWriter, arithmetic_dtype, promoted
@@ -82,7 +83,7 @@ def _array(name: str, values: npt.ArrayLike) -> Array:
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
-        return np.empty(shape, dtype)
+        return aligned(shape, dtype)
     except (ValueError, MemoryError) as error:
         raise LimitError(f"the output of shape {shape} does not fit into memory: {error}") from error
 

@@ -1,13 +1,16 @@
 """What this computer can do: cores and memory that this process may use, and measured rates.
 
 The rates decide between algorithms, so they are constants: the same layer and volume then take the same
-algorithm on every run. They were measured on 2026-11-22 on one core of an AMD EPYC (Zen 5, 2.6 GHz, 1 MiB of L2)
+algorithm on every run. They were measured on 2026-11-23 on one core of an AMD EPYC (Zen 4, 2.6 GHz, 1 MiB of L2)
 by `python -m tests.benchmarks.rates`, which prints them anew.
 """
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,69 @@ class Rates:
     """Values a second copied into the columns of a matrix product."""
     call: float
     """Seconds one NumPy call costs besides its work."""
+    fft: float
+    """Floating-point operations a second of NumPy's FFT, 2.5 n log2 n for n real numbers."""
+    fma: float
+    """Fused multiply-adds of vectors a second, in compiled kernels."""
+    load: float
+    """Vectors loaded a second from any address."""
+    pack: float
+    """Values a second gathered into a strip."""
+    store: float
+    """Values a second stored into memory."""
 
 
 RATES = {
-    "float32": Rates(elementwise=1.5e10, gemm=1.1e11, gemm_rows=5, gather=9e9, call=7e-7),
-    "float64": Rates(elementwise=7.5e9, gemm=5e10, gemm_rows=12, gather=5.6e9, call=7e-7),
+    "float32": Rates(
+        elementwise=7e9,
+        gemm=7.8e10,
+        gemm_rows=10,
+        gather=4e9,
+        call=1.2e-6,
+        fft=3e9,
+        fma=3.3e9,
+        load=1.6e9,
+        pack=2e9,
+        store=3e9,
+    ),
+    "float64": Rates(
+        elementwise=4e9,
+        gemm=4.2e10,
+        gemm_rows=8,
+        gather=3e9,
+        call=1.2e-6,
+        fft=2e9,
+        fma=3.3e9,
+        load=1.6e9,
+        pack=1e9,
+        store=1.5e9,
+    ),
 }
 """Measured rates by dtype of the arithmetic; see the module's docstring."""
 
 CACHE_BYTES = 1 << 20
 """L2 cache of one core that the inner loops are cut for."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The vector registers of a processor."""
+
+    bytes: int
+    count: int
+
+
+_VECTORS = {"AVX512F": Vectors(64, 32), "FMA3": Vectors(32, 16), "ASIMD": Vectors(16, 32)}
+"""Vector registers by the feature that brings them together with a fused multiply-add, the widest first."""
+
+
+@cache
+def vectors() -> Vectors | None:
+    """Return the widest vector registers of this processor that multiply and add at once, None where none do."""
+    core = getattr(np, "_core", None) or np.core
+    features = getattr(core._multiarray_umath, "__cpu_features__", {})
+    return next((found for feature, found in _VECTORS.items() if features.get(feature)), None)
+
 
 _CGROUP = Path("/sys/fs/cgroup")
 

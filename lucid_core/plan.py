@@ -61,9 +61,9 @@ class Plan:
     """Volumes of the batch in work at once, None for no bound."""
 
     @property
-    def slots(self) -> int:
-        """Tiles in work at once: one a thread and one that is read or written meanwhile."""
-        return slots(self.threads)
+    def in_work(self) -> int:
+        """Tiles in work at once: one a thread."""
+        return max(1, min(self.threads, self.tiles))
 
     def __str__(self) -> str:
         lines = [
@@ -75,10 +75,6 @@ class Plan:
 
     def _line(self, candidate: Candidate) -> str:
         verdict = f"{candidate.seconds:.3g} s" if candidate.seconds is not None else f"refused: {candidate.refused}"
-        mark = "*" if candidate.algorithm == self.algorithm else " "
+        chosen = (candidate.algorithm, candidate.engine) == (self.algorithm, self.engine)
+        mark = "*" if chosen else " "
         return f"{mark} {candidate.algorithm} ({candidate.engine}): {verdict}"
-
-
-def slots(threads: int) -> int:
-    """Return how many tiles so many threads have in work at once (`Plan.slots`)."""
-    return 1 if threads == 1 else threads + 1

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-ALIGNMENT = 64
-"""Bytes of a cache line, and of the widest vector."""
+from lucid_core.pages import aligned
 
 
 class Scratch:
@@ -18,16 +17,10 @@ class Scratch:
     def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
         """Return a C-contiguous array over the buffer `name`; what it holds is left from the last use.
 
-        It begins at a multiple of `ALIGNMENT` bytes.
+        It begins at a multiple of `lucid_core.pages.ALIGNMENT` bytes.
         """
         size = math.prod(shape) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = _aligned(size)
+            buffer = self._buffers[name] = aligned((size,), np.uint8)
         return buffer[:size].view(dtype).reshape(shape)
-
-
-def _aligned(size: int) -> npt.NDArray[np.uint8]:
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]

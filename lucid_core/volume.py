@@ -19,8 +19,8 @@ Shape5 = tuple[int, int, int, int, int]
 class VolumeReader(Protocol):
     """A batch of volumes to read.
 
-    With `random_access`, any region may be read at any time, from several threads. Without, reads come from one
-    thread in the order of the tiles, and `forget` says which planes will never be asked for again.
+    With `random_access`, any region may be read at any time, by several threads at once. Without, reads come one
+    after another in the order of the tiles, and `forget` says which planes will never be asked for again.
     """
 
     @property
@@ -42,7 +42,7 @@ class VolumeReader(Protocol):
 
 
 class VolumeWriter(Protocol):
-    """A batch of volumes to write, tile by tile, in the order of the tiles."""
+    """A batch of volumes to write, one tile after another in the order of the tiles, by any thread."""
 
     def view(self, batch: int, region: Region) -> npt.NDArray[Any] | None:
         """Return memory (C, d, h, w) to compute the region into directly, or None: then `write` is called."""

@@ -32,15 +32,21 @@ class ErrorBound:
 
     `componentwise`: |error| <= gamma(roundings) * (sum |x||w| + |b|) at every voxel, gamma(n) = n u / (1 - n u)
     (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), plus `roundings` smallest normals.
+
+    `normwise`: |error| <= growth * gamma(roundings) * (max |x| * sum |w| + |b|), with the maximum over the receptive
+    field of the voxel widened by `reach` voxels along D, H, W (None: over the whole input), plus growth * `roundings`
+    smallest normals.
     """
 
     accuracy: str
     roundings: int
+    growth: float = 1.0
+    reach: Triple | None = (0, 0, 0)
 
     def gamma(self, dtype: npt.DTypeLike) -> float:
-        """Return the factor gamma for an arithmetic dtype."""
+        """Return the factor growth * gamma(roundings) for an arithmetic dtype."""
         share = self.roundings * float(np.finfo(dtype).eps) / 2
-        return share / (1 - share)
+        return self.growth * share / (1 - share)
 
 
 class Algorithm(ABC):
@@ -66,14 +72,14 @@ class Algorithm(ABC):
         """Return the bytes `run` takes from its scratch for a tile of shape `out`."""
 
     @abstractmethod
-    def prepare(self, problem: ConvProblem, weight: Array) -> Array:
+    def prepare(self, problem: ConvProblem, weight: Array) -> Any:
         """Return the weights (O, C/g, K_D, K_H, K_W) in the form `run` wants, made once for all tiles."""
 
     @abstractmethod
     def run(
         self,
         problem: ConvProblem,
-        prepared: Array,
+        prepared: Any,
         bias: Array | None,
         window: Window,
         region: Region,
@@ -84,5 +90,10 @@ class Algorithm(ABC):
 
 
 def algorithms() -> dict[str, Algorithm]:
-    """Return every algorithm by name."""
+    """Return every algorithm by the name of its module: its own, followed by its engine where that is not NumPy."""
     return {name: module.ALGORITHM for name, module in members(__name__).items()}
+
+
+def member(name: str, engine: str) -> Algorithm:
+    """Return the algorithm of this name that runs on this engine."""
+    return next(one for one in algorithms().values() if (one.name, one.engine) == (name, engine))

@@ -9,6 +9,7 @@ product of a problem has the same shape, and an output voxel always has the same
 fixed by the whole output (`Panels`), never by the tile. A tile that holds part of a panel computes all its columns.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,7 +67,8 @@ class Gemm(Algorithm):
         speed = rates.gemm * rows / (rows + rates.gemm_rows)
         columns = count * panel.columns
         seconds = 2 * rows * problem.terms * columns / speed + problem.terms * columns / rates.gather
-        return seconds + 12 * count * rates.call
+        stored = math.prod(problem.out_shape) * (1 / rates.elementwise + 1 / rates.store)
+        return seconds + stored + 12 * count * rates.call
 
     def error_bound(self, problem: ConvProblem) -> ErrorBound:
         """Hold in any order of summation, fused or not: gamma(K + 2)."""

@@ -6,9 +6,11 @@ into the table of `lucid_core/machine.py` with the machine and the date.
 
 import numpy as np
 
+import lucid_core
+from lucid_cli.bench.timing import medians
 from lucid_core import blas
+from lucid_core.compiled.strips import lanes
 from lucid_core.machine import CACHE_BYTES
-from tests.benchmarks.timing import medians
 
 
 def elementwise(dtype: str) -> float:
@@ -40,6 +42,44 @@ def call() -> float:
     return medians({"call": lambda: [np.multiply(a, a, out=a) for _ in range(10000)]})["call"] / 10000
 
 
+def fft(dtype: str, size: int = 80) -> float:
+    """Operations a second, 2.5 n log2 n, of a transform of a block and back."""
+    block = np.ones((size, size, size), dtype)
+    seconds = medians({"fft": lambda: np.fft.irfftn(np.fft.rfftn(block), block.shape, (0, 1, 2))})["fft"]
+    return 5 * block.size * np.log2(block.size) / seconds
+
+
+def compiled(dtype: str, channels: int, out_channels: int, kernel: tuple[int, int, int], size: int) -> float:
+    """Seconds of the compiled `direct` on one core, on volumes that stay in the caches."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, channels, size, size, size)).astype(dtype)
+    weight = rng.standard_normal((out_channels, channels, *kernel)).astype(dtype)
+    return medians({"": lambda: lucid_core.conv3d(x, weight, engine="numba", algorithm="direct", threads=1)})[""]
+
+
+def fma(dtype: str) -> float:
+    """Fused multiply-adds of vectors a second: many channels, everything else in the shade."""
+    return 64 * 64 * 27 * 32**3 / lanes(np.dtype(dtype).itemsize) / compiled(dtype, 64, 64, (3, 3, 3), 34)
+
+
+def load(dtype: str) -> float:
+    """Vectors loaded a second: a single channel and taps along W alone load one for each multiplication."""
+    values = 31 * 128**2 * 98
+    return values / lanes(np.dtype(dtype).itemsize) / compiled(dtype, 1, 1, (1, 1, 31), 128)
+
+
+def pack(dtype: str) -> float:
+    """Values packed a second: one tap, so that everything else is little."""
+    return 192**3 / compiled(dtype, 1, 1, (1, 1, 1), 192)
+
+
+def store(dtype: str) -> float:
+    """Values stored a second into memory that no cache holds."""
+    values = np.ones(1 << 24, dtype)
+    target = np.empty_like(values)
+    return values.size / medians({"store": lambda: np.copyto(target, values)})["store"]
+
+
 def main() -> None:
     """Print a row for each dtype."""
     with blas.single_threaded():
@@ -47,7 +87,9 @@ def main() -> None:
             many, few = gemm(dtype, 256), gemm(dtype, 8)
             print(
                 f'"{dtype}": Rates(elementwise={elementwise(dtype):.2g}, gemm={many:.2g}, '
-                f"gemm_rows={8 * (many / few - 1):.2g}, gather={gather(dtype):.2g}, call={call():.2g})"
+                f"gemm_rows={8 * (many / few - 1):.2g}, gather={gather(dtype):.2g}, call={call():.2g}, "
+                f"fft={fft(dtype):.2g}, fma={fma(dtype):.2g}, load={load(dtype):.2g}, pack={pack(dtype):.2g}, "
+                f"store={store(dtype):.2g})"
             )
 
 

@@ -14,6 +14,7 @@ ROOT = Path(lucid_core.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 TOP = ROOT / "__init__.py"
 THIRD_PARTY = {"numpy"}
+COMPILERS = {"numba", "llvmlite"}
 
 
 def floors():
@@ -70,9 +71,10 @@ def test_a_module_imports_from_its_own_floor_or_lower(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=identify)
-def test_a_module_needs_nobody_but_numpy(path):
+def test_a_module_needs_nobody_but_numpy_and_a_kernel_its_compiler(path):
     packages = {name.split(".")[0] for name in imports(parsed(path))} - sys.stdlib_module_names
-    assert packages <= THIRD_PARTY | {"lucid_core"}
+    compilers = COMPILERS if home(path) == "compiled" else set()
+    assert packages <= THIRD_PARTY | compilers | {"lucid_core"}
 
 
 def loaded(statement):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid_core as lucid
+from lucid_core import compiled
 from lucid_core.errors import ArgumentError, ArgumentTypeError, LimitError, LucidError, ShapeError
 from lucid_core.problem import conv_problem, layer_arguments
 from tests.reference import conv3d as oracle
@@ -129,6 +130,9 @@ def test_integers_beyond_float32_are_exact():
     assert lucid.conv3d(x, np.ones((1, 1, 1, 1, 2))).item() == 2**41 + 2
 
 
+needs_numba = pytest.mark.skipif(compiled.refusal() is not None, reason=str(compiled.refusal()))
+
+
 def layouts():
     """Yield views that hold the same values in different memory."""
     plain = X[:, :, :3, :4, :5].copy()
@@ -150,11 +154,14 @@ def layouts():
 
 
 @pytest.mark.parametrize("layout", layouts()[1])
-@pytest.mark.parametrize("algorithm", ("direct", "gemm", "auto"))
-def test_the_layout_of_x_changes_no_bit(layout, algorithm):
+@pytest.mark.parametrize(
+    "options",
+    ({"algorithm": "direct"}, {"algorithm": "gemm"}, {}, pytest.param({"engine": "numba"}, marks=needs_numba)),
+)
+def test_the_layout_of_x_changes_no_bit(layout, options):
     plain, others = layouts()
-    values = lucid.conv3d(others[layout], W, B, groups=2, padding=1, algorithm=algorithm)
-    assert values.tobytes() == lucid.conv3d(plain, W, B, groups=2, padding=1, algorithm=algorithm).tobytes()
+    values = lucid.conv3d(others[layout], W, B, groups=2, padding=1, **options)
+    assert values.tobytes() == lucid.conv3d(plain, W, B, groups=2, padding=1, **options).tobytes()
     assert values.flags.c_contiguous
     assert values.flags.writeable
 

@@ -88,18 +88,19 @@ class StreamReader(FileReader):
 
     def __init__(self, array):
         super().__init__(array)
-        self.thread = threading.get_ident()
+        self.reading = threading.Lock()
         self.at = (0, 0)
         self.top = 0
         self.held = 0
 
     def read(self, batch, region, out):
-        assert threading.get_ident() == self.thread
+        assert self.reading.acquire(blocking=False), "two threads read at once"
         assert batch == self.at[0]
         assert region.start[0] >= self.at[1]
         self.top = max(self.top, region.stop[0])
         self.held = max(self.held, self.top - self.at[1])
         super().read(batch, region, out)
+        self.reading.release()
 
     def forget(self, batch, plane):
         assert (batch, plane) >= self.at
