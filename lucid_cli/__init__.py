@@ -12,6 +12,8 @@
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report
 
+`bench/` times workloads, and `peers/` are other libraries to compare with, one a module.
+
 Below the formats, `rawfile` reads and writes plain voxels by boxes and `planes` reads compressed ones forward;
 `nifti_header` checks and carries headers. `talk` is stdout and stderr, `failures` what an error is to the user, and
 `main` the one place where one becomes a line and an exit code. `commands/` holds one command a module. Heavy packages

@@ -11,8 +11,21 @@ import pytest
 import lucid_core
 from tests.cli.conftest import Result, finished, ok, program, run
 
-COMMANDS = ("apply", "info", "plan", "sample")
-HEAVY = ("numpy", "nibabel", "h5py", "yaml", "tqdm", "scipy", "torch", "safetensors")
+COMMANDS = ("apply", "bench", "info", "plan", "sample")
+HEAVY = (
+    "numpy",
+    "nibabel",
+    "h5py",
+    "yaml",
+    "tqdm",
+    "scipy",
+    "torch",
+    "safetensors",
+    "numba",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+)
 EXAMPLES = [
     line.strip()
     for name in COMMANDS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
-VARIES = re.compile(r"seconds|plan  |peak memory|\(numpy\): [0-9.e-]+ s")
+VARIES = re.compile(r"seconds|plan  |peak memory|\((numpy|numba)\): [0-9.e-]+ s")
 """Lines that differ from run to run or machine to machine: times, and memory next to them."""
 
 
