@@ -48,8 +48,18 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = _taken(size)
     lent = np.asarray(_Owner(memory)) if memory.nbytes >= LEAST_KEPT_BYTES else memory
-    start = -lent.ctypes.data % ALIGNMENT
-    return lent[start : start + size].view(dtype).reshape(shape)
+    return _begun(lent, size).view(dtype).reshape(shape)
+
+
+def fresh(size: int) -> npt.NDArray[np.uint8]:
+    """Return `size` bytes that begin at a multiple of `ALIGNMENT` and go back to the system after use."""
+    return _begun(np.empty(size + ALIGNMENT, np.uint8), size)
+
+
+def _begun(memory: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Return the `size` bytes of a piece of memory that begin at a multiple of `ALIGNMENT`."""
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
 
 
 def release() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.pages import aligned
+from lucid_core.pages import fresh
 
 
 class Scratch:
@@ -22,5 +22,5 @@ class Scratch:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = aligned((size,), np.uint8)
+            buffer = self._buffers[name] = fresh(size)
         return buffer[:size].view(dtype).reshape(shape)

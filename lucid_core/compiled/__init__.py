@@ -6,7 +6,7 @@ Each output voxel begins at its bias and adds one fused product after another in
 a full vector always does so, at the end of a row too, where it computes again what the vector before it had.
 So the bits depend on nothing but the problem.
 
-Only `refusal` may be asked without Numba; the other modules import it.
+This module, `strips`, `blocking` and `prices` do without Numba, so that a plan loads none; the others import it.
 """
 
 import importlib

@@ -119,9 +119,9 @@ class Emitter:
 
         self.loop(whole, [], step)
 
-    def at(self, pointer: Any, place: Any, shift: int = 0) -> Any:
-        """Load the vector that begins at a number's place, `shift` numbers further."""
-        return self.load(pointer, self.builder.mul(self.builder.add(place, INT(shift)), INT(self.itemsize)))
+    def at(self, pointer: Any, place: Any) -> Any:
+        """Load the vector that begins at a number's place."""
+        return self.load(pointer, self.builder.mul(place, INT(self.itemsize)))
 
 
 def _as_it_stands(module: Any) -> Any:

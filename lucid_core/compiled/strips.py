@@ -129,7 +129,7 @@ def strip(problem: ConvProblem, out: Triple, work: Measure, size: Measure = pack
 
 
 def _shares(size: int) -> list[int]:
-    """Return the sizes into which an axis can be cut, each into one more piece or, for many, half as many again."""
+    """Return the sizes into which an axis can be cut, each into one more piece or, for many, an eighth more."""
     pieces = 1
     shares: list[int] = []
     while True:
