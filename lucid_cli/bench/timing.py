@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 
 
 def medians(contestants: Mapping[str, Callable[[], object]], rounds: int = 5, pause: float = 0.0) -> dict[str, float]:
-    """Return the median seconds of each, after one round that is not counted.
+    """Return the median seconds of each, warm: every call that is timed follows one that is not.
 
-    Before each call, what the last one left is freed, and its threads have `pause` seconds to fall asleep: those of
-    OpenMP wait awake for more work, and would take a core from whoever comes next.
+    Before these, what the last contestant left is freed, and its threads have `pause` seconds to fall asleep: those
+    of OpenMP wait awake for more work, and would take a core from whoever comes next.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, function in contestants.items():
             gc.collect()
             time.sleep(pause)
+            function()
             began = time.perf_counter()
             result = function()
             took = time.perf_counter() - began
             del result
-            if turn:
-                seconds[name].append(took)
+            seconds[name].append(took)
     return {name: statistics.median(times) for name, times in seconds.items()}

@@ -43,16 +43,16 @@ class DirectNumba(Algorithm):
         shapes = _shapes(problem, _strip(problem, out))
         return sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(problem.dtype).itemsize
 
-    def prepare(self, problem: ConvProblem, weight: Array) -> Array:
-        """Put the weights of a block beside one another: (groups, blocks, terms, M)."""
+    def prepare(self, problem: ConvProblem, weight: Array) -> tuple[Array, bool]:
+        """Put the weights of a block beside one another: (groups, blocks, terms, M); and say whether all are finite."""
         blocks = _blocking(problem)
         grouped = weight.reshape(problem.groups, blocks.total, problem.terms)
-        return np.ascontiguousarray(grouped[:, blocks.members].swapaxes(2, 3))
+        return np.ascontiguousarray(grouped[:, blocks.members].swapaxes(2, 3)), bool(np.isfinite(weight).all())
 
     def run(
         self,
         problem: ConvProblem,
-        prepared: Array,
+        prepared: tuple[Array, bool],
         bias: Array | None,
         window: Window,
         region: Region,
@@ -65,7 +65,8 @@ class DirectNumba(Algorithm):
         one = _strip(problem, region.shape)
         blocks = _blocking(problem, one)
         buffers = {name: scratch.array(name, shape, out.dtype) for name, shape in _shapes(problem, one).items()}
-        table, offsets = _tables(problem, one, out.strides[2])
+        table, offsets, taps = _tables(problem, one, out.strides[2])
+        weights, finite = prepared
         offset = np.zeros(problem.out_channels, out.dtype) if bias is None else bias
         convolve(
             out.dtype.type(0),
@@ -89,8 +90,10 @@ class DirectNumba(Algorithm):
             buffers["sums"],
             one.streamed(out),
             offsets,
-            (problem.terms, *problem.kernel_size[1:]),
-            prepared.ctypes.data,
+            problem.kernel_size,
+            taps,
+            finite and problem.padding_mode == "zeros" and any(map(any, problem.pads[:2])),
+            weights.ctypes.data,
             np.ascontiguousarray(offset.reshape(problem.groups, -1)[:, blocks.members]),
             blocks.firsts,
         )
@@ -137,10 +140,14 @@ def _shapes(problem: ConvProblem, one: Strip) -> dict[str, tuple[int, ...]]:
 
 
 @lru_cache(maxsize=64)
-def _tables(problem: ConvProblem, one: Strip, row_step: int) -> tuple[Vectors, Array]:
+def _tables(problem: ConvProblem, one: Strip, row_step: int) -> tuple[Vectors, Array, tuple[Array, ...]]:
+    """Return the vectors, where each term reads, and the step and phase of each tap along D and H."""
     itemsize, blocks = np.dtype(problem.dtype).itemsize, _blocking(problem, one)
+    steps = strip_taps(problem)
+    phases = one.phases
+    taps = tuple(np.array([(step, phases[axis].index(phase)) for step, phase in steps[axis]]) for axis in range(2))
     table = vector_table(one, row_step, blocks.rows, itemsize, blocks.columns)
-    return table, one.offsets(strip_taps(problem)) * itemsize
+    return table, one.offsets(steps) * itemsize, taps
 
 
 ALGORITHM = DirectNumba()

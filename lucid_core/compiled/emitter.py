@@ -76,6 +76,26 @@ class Emitter:
         """a - b."""
         return self.builder.fsub(a, b)
 
+    def zero(self) -> Any:
+        """+0 in every lane."""
+        return ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def either(self, condition: Any, values: list[Any], otherwise: Any) -> list[Any]:
+        """Return the values where the condition holds, else those that `otherwise()` returns."""
+        builder, entry = self.builder, self.builder.block
+        other, done = builder.append_basic_block("other"), builder.append_basic_block("either")
+        builder.cbranch(condition, done, other)
+        builder.position_at_end(other)
+        others = otherwise()
+        last = builder.block
+        builder.branch(done)
+        builder.position_at_end(done)
+        found = [builder.phi(self.vector) for _ in values]
+        for phi, value, replaced in zip(found, values, others, strict=True):
+            phi.add_incoming(value, entry)
+            phi.add_incoming(replaced, last)
+        return found
+
     def prefetch(self, address: Any) -> None:
         """Ask for the cache line of an address, to be read once from the second level."""
         small = ir.IntType(32)

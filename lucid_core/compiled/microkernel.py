@@ -20,25 +20,39 @@ from lucid_core.compiled.jit import inner
 
 
 def _channels(emit: Emitter, bases: list[Any], sums: list[Any], made: int, arguments: dict[str, Any]) -> list[Any]:
-    """Add all terms to the sums (M, V) of one row: one loop over the terms."""
+    """Add to the sums (M, V) of one row the terms of each plane of each channel."""
     builder, width = emit.builder, len(bases)
 
-    def term(index: Any, before: list[Any]) -> list[Any]:
-        offset = emit.integer(arguments["offsets"], index)
-        voxels = [emit.load(base, offset) for base in bases]
-        at = builder.add(arguments["weights"], builder.mul(index, INT(made * emit.itemsize)))
-        after = []
-        for channel in range(made):
-            weight = emit.spread(builder.add(at, INT(channel * emit.itemsize)))
-            totals = before[channel * width : (channel + 1) * width]
-            after += [emit.fma(voxel, weight, total) for voxel, total in zip(voxels, totals, strict=True)]
-        return after
+    def channel(index: Any, before: list[Any]) -> list[Any]:
+        begin = builder.mul(index, arguments["channel_terms"])
+        return emit.loop(
+            arguments["planes"],
+            before,
+            lambda one, sums: plane(builder.add(begin, builder.mul(one, arguments["plane_terms"])), sums),
+        )
 
-    return emit.loop(arguments["terms"], sums, term)
+    def plane(first: Any, before: list[Any]) -> list[Any]:
+        offsets = builder.add(arguments["offsets"], builder.mul(first, INT(8)))
+        weights = builder.add(arguments["weights"], builder.mul(first, INT(made * emit.itemsize)))
+
+        def term(index: Any, before: list[Any]) -> list[Any]:
+            offset = emit.integer(offsets, index)
+            voxels = [emit.load(base, offset) for base in bases]
+            at = builder.add(weights, builder.mul(index, INT(made * emit.itemsize)))
+            after = []
+            for channel in range(made):
+                weight = emit.spread(builder.add(at, INT(channel * emit.itemsize)))
+                totals = before[channel * width : (channel + 1) * width]
+                after += [emit.fma(voxel, weight, total) for voxel, total in zip(voxels, totals, strict=True)]
+            return after
+
+        return emit.loop(arguments["terms"], before, term)
+
+    return emit.loop(arguments["channels"], sums, channel)
 
 
 def _rows(emit: Emitter, bases: list[Any], sums: list[Any], rows: int, arguments: dict[str, Any]) -> list[Any]:
-    """Add all terms to the sums (R, V) of neighbouring rows: over (channel, K_D), rows of voxels, and K_W."""
+    """Add all terms of `planes` to the sums (R, V) of neighbouring rows: over planes, rows of voxels, and K_W."""
     builder, width = emit.builder, len(bases)
     across, down = arguments["kernel_w"], arguments["kernel_h"]
 
@@ -66,7 +80,7 @@ def _rows(emit: Emitter, bases: list[Any], sums: list[Any], rows: int, arguments
         return before[:low] + emit.loop(across, before[low:high], tap) + before[high:]
 
     def plane(index: Any, before: list[Any]) -> list[Any]:
-        first = builder.mul(index, builder.mul(down, across))
+        first = builder.mul(index, arguments["plane_terms"])
         for row in range(rows - 1):
             before = voxel_row(INT(row), range(row + 1), first, before)
         middle = builder.sub(down, INT(rows - 1))
@@ -77,8 +91,7 @@ def _rows(emit: Emitter, bases: list[Any], sums: list[Any], rows: int, arguments
             before = voxel_row(builder.add(down, INT(row)), range(row + 1, rows), first, before)
         return before
 
-    planes = builder.sdiv(arguments["terms"], builder.mul(down, across))
-    return emit.loop(planes, sums, plane)
+    return emit.loop(arguments["planes"], sums, plane)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -96,18 +109,27 @@ def _tile(
     row_step: Any,
     streamed: Any,
     offsets: Any,
+    channels_read: Any,
+    channel_terms: Any,
+    planes: Any,
+    plane_terms: Any,
     terms: Any,
     kernel_h: Any,
     kernel_w: Any,
     pitch: Any,
     weights: Any,
     bias: Any,
+    signed: Any,
 ) -> Any:
-    """Sum all terms for M = len(channels), R = len(rows), V = len(columns), M or R being 1, and store the sums.
+    """Sum terms for M = len(channels), R = len(rows), V = len(columns), M or R being 1, and store the sums.
 
     Addresses: strip; starts (V,) byte offsets into it; out; targets (V,) byte offsets into it; offsets (terms,) in
     bytes; weights (terms, M); bias (M,). `channel_step` and `row_step` are the bytes from an output channel, and row,
     to the next, `pitch` those from a row of voxels to the next. Where `streamed`, all targets are whole cache lines.
+
+    With R = 1, these terms are summed: `terms` of each of `planes`, which are `plane_terms` apart, of each of
+    `channels_read`, which are `channel_terms` apart. With M = 1 all K_H K_W terms of `planes`. Where not `signed`, a
+    zero is stored as +0.
     """
     signature = types.void(
         number,
@@ -123,20 +145,28 @@ def _tile(
             row_step,
             streamed,
             offsets,
+            channels_read,
+            channel_terms,
+            planes,
+            plane_terms,
             terms,
             kernel_h,
             kernel_w,
             pitch,
             weights,
             bias,
+            signed,
         ),
     )
     made, height, width = len(channels), len(rows), len(columns)
 
     def codegen(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        names = ("offsets", "terms", "kernel_h", "kernel_w", "pitch", "weights", "bias")
+        names = (
+            *("offsets", "channels", "channel_terms", "planes", "plane_terms", "terms", "kernel_h", "kernel_w"),
+            *("pitch", "weights", "bias"),
+        )
         strip, starts, out, targets, channel_step, row_step, streamed = values[4:11]
-        arguments = dict(zip(names, values[11:], strict=True))
+        arguments = dict(zip(names, values[11:-1], strict=True))
         emit = Emitter(builder, number)
         bases = [
             builder.inttoptr(builder.add(strip, emit.integer(starts, INT(column))), BYTES) for column in range(width)
@@ -148,6 +178,8 @@ def _tile(
         ]
         if height == 1:
             sums = _channels(emit, bases, first, made, arguments)
+            zero = emit.zero()
+            sums = emit.either(values[-1], sums, lambda: [emit.add(total, zero) for total in sums])
         else:
             sums = _rows(emit, bases, first, height, arguments)
         with builder.if_else(streamed) as (past_the_caches, into_the_caches):
@@ -181,10 +213,11 @@ def sweep(
     pitch: Any,
     weights: Any,
     bias: Any,
+    signed: Any,
 ) -> None:
     """Compute `count` vectors (a multiple of V) of M channels and R rows.
 
-    As `_tile`, with `steps` (channel_step, row_step) and `kernel` (terms, K_H, K_W).
+    As `_tile`, with `steps` (channel_step, row_step) and `kernel` from `channels_read` to `kernel_w`.
     """
     for first in range(0, count, len(columns)):
         _tile(
@@ -203,7 +236,12 @@ def sweep(
             kernel[0],
             kernel[1],
             kernel[2],
+            kernel[3],
+            kernel[4],
+            kernel[5],
+            kernel[6],
             pitch,
             weights,
             bias,
+            signed,
         )

@@ -117,10 +117,11 @@ def passes(
                             (0, 0),
                             streamed and not buffered and (target | out_steps[2]) % 64 == 0,
                             address(offsets[2][step % planes]),
-                            (taps_d, 1, 1),
+                            (1, 0, 1, 0, taps_d, 1, 1),
                             0,
                             taps,
                             address(bias) + channel * itemsize,
+                            True,
                         )
                         if buffered:
                             copy_rows(number, buffer, width * itemsize, strip_out, target, out_steps)
@@ -151,8 +152,9 @@ def _pass(
         (0, 0),
         False,
         address(offsets),
-        (len(offsets), 1, 1),
+        (1, 0, 1, 0, len(offsets), 1, 1),
         0,
         taps,
         address(nothing),
+        True,
     )

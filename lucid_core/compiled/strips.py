@@ -27,6 +27,10 @@ Table = npt.NDArray[np.int64]
 STRIP_BYTES = CACHE_BYTES // 2
 """Packed input of one strip, the other half of the cache being for weights and sums."""
 
+WASTE = 0.04
+"""See `Strip.waste`: what copying the outputs costs."""
+SHARING_WASTE = 0.3
+"""The same for a single output channel, where rows of vectors share what they load."""
 STREAMED_BYTES = CACHE_BYTES
 """Output of a tile from which on it is written past the caches."""
 
@@ -50,6 +54,8 @@ class Strip:
     channels: int
     spacing: int
     """Output planes from one plane of the strip to the next: a dilation along D, so that no plane is packed twice."""
+    waste: float
+    """Share of vectors that lying along the rows may cost more than running on from row to row."""
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -73,8 +79,8 @@ class Strip:
         return -(-self.out[1] // width) * self.out[0]
 
     def buffered(self, width: int) -> bool:
-        """Say whether vectors run on from row to row: rows are shorter than one, or that takes fewer of them."""
-        return self.out[1] < width or self.along(width) > 1.04 * self.flat(width)
+        """Say whether vectors run on from row to row: rows are shorter than one, or that takes far fewer of them."""
+        return self.out[1] < width or self.along(width) > (1 + self.waste) * self.flat(width)
 
     def vectors(self, width: int) -> int:
         """Return how many vectors of `width` values a plane takes."""
@@ -146,7 +152,8 @@ def _strip(problem: ConvProblem, out: tuple[int, int]) -> Strip:
     phases = [tuple(sorted({phase for _, phase in axis})) for axis in taps]
     d, h, w = (max(step for step, _ in axis) for axis in taps)
     channels = problem.in_channels // problem.groups
-    return Strip(out, (phases[0], phases[1], phases[2]), (d, h, w), channels, spacing(problem))
+    waste = SHARING_WASTE if problem.out_channels == problem.groups else WASTE
+    return Strip(out, (phases[0], phases[1], phases[2]), (d, h, w), channels, spacing(problem), waste)
 
 
 def spacing(problem: ConvProblem) -> int:

@@ -211,10 +211,11 @@ def winograd(
                                     (products.strides[1], 0),
                                     False,
                                     address(offsets[step % planes]),
-                                    (terms, 1, 1),
+                                    (1, 0, 1, 0, terms, 1, 1),
                                     0,
                                     weights + ((group * blocks + block) * 16 + part) * size,
                                     address(nothing),
+                                    True,
                                 )
                             for one in range(made):
                                 placed = target + one * out_steps[0] if whole else address(edge)

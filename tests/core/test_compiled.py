@@ -23,11 +23,14 @@ from lucid_core.algorithms import algorithms, direct_numba, winograd_numba
 from lucid_core.boundary import Window
 from lucid_core.compiled import strips
 from lucid_core.errors import ExtraError
+from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.padding import PADDING_MODES
+from lucid_core.planner import plan
 from lucid_core.problem import conv_problem, layer_arguments
 from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
+from lucid_core.volume import ArrayReader, ArrayWriter
 from tests.reference import conv3d as oracle
 
 ROOT = Path(lucid_core.__file__).parents[1]
@@ -62,6 +65,10 @@ def alone(code, *arguments, **options):
 
 def volume(*shape, dtype="float32", seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def ends(x, out):
+    return ArrayReader(x), ArrayWriter(out)
 
 
 def factored(out_channels, kernel_size, dtype="float32", seed=0):
@@ -218,6 +225,20 @@ def test_strips_of_any_size_give_the_same_bits(name, stride, monkeypatch):
     forget_strips()
     assert len(cuts) >= 3
     assert len(results) == 1
+
+
+@with_numba
+def test_leaving_out_taps_of_the_border_does_not_change_the_sign_of_a_zero():
+    x, weight = volume(1, 3, 7, 12, 20) * 1e-30, volume(4, 3, 3, 3, 3) * 1e-30
+    bias = np.array([-0.0, 0.0, -0.0, 0.0], np.float32)
+    problem = conv_problem(x.shape, layer_arguments(3, 4, 3, 1, 1, 1, 1, "zeros"), bias=True)
+    seen = set()
+    for tile in ((7, 12, 20), (7, 1, 20), (2, 5, 20), (1, 12, 7)):
+        out = np.empty(problem.out_shape, np.float32)
+        execute(plan(problem, engine="numba", algorithm="direct", tile=tile), weight, bias, *ends(x, out))
+        seen.add(out.tobytes())
+    assert len(seen) == 1
+    assert not out.any()
 
 
 LAYOUTS = {
