@@ -30,6 +30,8 @@ SLOT_BYTES = 64 << 20
 """Memory of one tile in work that the planner aims below."""
 WORTH_CUTTING = 0.75
 """Share of its memory that a tile cut in half may still take, or it is not cut."""
+MORE_READ = 1.1
+"""Growth of the voxels read for each output voxel that a cut is worth, below twice the memory aimed at."""
 TILES_PER_THREAD = 4
 LEAST_EXTENTS = 4
 """Planes of a tile, in extents of the kernel, that are not cut further for the threads."""
@@ -126,8 +128,8 @@ def _chosen(candidates: tuple[Candidate, ...], algorithm: str, start_seconds: fl
 def _choose_tile(problem: ConvProblem, way: Algorithm, threads: int) -> Triple:
     """Cut whole planes into slabs along D, as many for each thread; then H, then W, until a tile fits its memory.
 
-    Tiles much smaller than the kernel would read and compute little but their halo, so cutting stops where it no
-    longer saves memory.
+    Tiles not much larger than the kernel read and compute more halo than voxels, so twice the memory is better than a
+    cut that makes them read more; and cutting stops where it no longer saves memory.
     """
     depth, height, width = problem.out_size
     extent = problem.dilation[0] * (problem.kernel_size[0] - 1)
@@ -139,10 +141,18 @@ def _choose_tile(problem: ConvProblem, way: Algorithm, threads: int) -> Triple:
         while tile[axis] > 1 and (size := _tile_bytes(problem, way, tile)) > SLOT_BYTES:
             d, h, w = (-(-count // 2) if one == axis else count for one, count in enumerate(tile))
             smaller = (d, h, w)
-            if _tile_bytes(problem, way, smaller) > WORTH_CUTTING * size:
+            more = _halo_share(problem, smaller) / _halo_share(problem, tile)
+            if _tile_bytes(problem, way, smaller) > WORTH_CUTTING * size or (
+                more > MORE_READ and size <= 2 * SLOT_BYTES
+            ):
                 break
             tile = smaller
     return tile
+
+
+def _halo_share(problem: ConvProblem, tile: Triple) -> float:
+    """Return the input voxels that a tile reads, by its output voxels."""
+    return math.prod(problem.block_shape(tile)) / math.prod(tile)
 
 
 def _asked_tile(problem: ConvProblem, tile: Triple) -> Triple:

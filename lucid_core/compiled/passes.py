@@ -7,13 +7,15 @@ import numpy as np
 from lucid_core.compiled.convolve import copy_rows, places
 from lucid_core.compiled.jit import compiled, inner
 from lucid_core.compiled.microkernel import sweep
-from lucid_core.compiled.packing import address, itemsize_of, pack_plane
+from lucid_core.compiled.packing import address, copy, itemsize_of, pack_plane
 
 
 @compiled
 def passes(
     number: Any,
-    columns: Any,
+    along_w: Any,
+    along_h: Any,
+    along_d: Any,
     voxels: Any,
     voxel_steps: Any,
     positions: Any,
@@ -21,8 +23,8 @@ def passes(
     rows: Any,
     packed: Any,
     smooth: Any,
-    ring: Any,
-    shape: Any,
+    stack: Any,
+    width: Any,
     tile: Any,
     strip_out: Any,
     spacing: Any,
@@ -40,22 +42,27 @@ def passes(
 ) -> None:
     """Filter the channels of a tile of shape `tile`, in strips of `strip_out` (H, W); the last ones overlap.
 
-    A plane of `rows` padded rows is `packed`, summed along W into `smooth`, along H into a plane of the `ring`
-    (planes, values), which has the `shape` (rows, width), and the planes of the ring are summed along D.
+    A plane of `rows` padded rows of `width` values is `packed`, summed along W into `smooth`, along H into the next
+    plane of the `stack` (planes, values), and planes of the stack are summed along D, several output planes at once.
+    When the stack is full, the planes that are still read move to its beginning.
 
-    `vectors` are the byte offsets of the vectors of a plane of padded rows, and of one of output rows; `starts` those
-    of the outputs, `targets` where they are stored, in `buffer` unless that is empty. `offsets` (W, H, and D for each
-    place of the first plane in the ring) are those of the taps; `factors` (channels, taps along D, H, W); `share` is
-    the output channels that read the same input channel.
+    `along_w`, `along_h` and `along_d` are the R and V of a pass, as two tuples of that length. `vectors` are the byte
+    offsets of the vectors of a plane for the passes along W and H; `starts` those of the outputs, `targets` where
+    they are stored, in `buffer` (R, values) unless that is empty. `offsets` (W, H, D) are those of the taps; `factors`
+    (channels, taps along D, H, W); `share` is the output channels that read the same input channel.
     """
     itemsize = itemsize_of(number)
-    planes, plane_size = len(ring), ring.strides[0]
-    width = shape[1]
-    taps_h, taps_d = len(offsets[1]), offsets[2].shape[1]
-    places_d = np.empty((1, planes - 1 + tile[0]), np.int64)
+    plane_size = stack.strides[0]
+    pitch_h = offsets[1][-1] // max(len(offsets[1]) - 1, 1)
+    taps_h, taps_d = len(offsets[1]), len(offsets[2])
+    together = len(along_d[0])
+    kept = taps_d + together - 2
+    places_d = np.empty((1, taps_d - 1 + tile[0]), np.int64)
     places_h = np.empty((1, rows), np.int64)
-    phase, nothing = np.zeros(1, np.int64), np.zeros(1, ring.dtype)
+    phase, nothing = np.zeros(1, np.int64), np.zeros(1, stack.dtype)
     buffered = buffer.size > 0
+    steps = (spacing * out_steps[1], 0, out_steps[2])
+    row_step = buffer.strides[0] if buffered else steps[0]
     for h in range(0, tile[1], strip_out[0]):
         h = min(h, tile[1] - strip_out[0])
         places(positions[1], h, 1, phase, places_h)
@@ -63,98 +70,116 @@ def passes(
             w = min(w, tile[2] - strip_out[1])
             for channel in range(len(factors)):
                 taps = address(factors[channel])
+                source = voxels + channel // share * voxel_steps[0]
                 for residue in range(min(spacing, tile[0])):
                     places(positions[0], residue, spacing, phase, places_d)
-                    for step, d in enumerate(range(residue, tile[0], spacing)):
-                        for plane in range(step + planes - 1 if step else 0, step + planes):
-                            pack_plane(
-                                number,
-                                voxels + channel // share * voxel_steps[0] + places_d[0, plane] * voxel_steps[1],
-                                voxel_steps,
-                                places_d[0, plane] < 0,
-                                places_h,
-                                positions[2],
-                                w,
-                                inside,
-                                1,
-                                phase,
-                                address(packed),
-                                0,
-                                (1, 1, 1, rows, width),
-                                spacing * voxel_steps[1] if d + spacing < tile[0] else 0,
-                            )
-                            _pass(
-                                number,
-                                columns,
-                                address(packed),
-                                address(smooth),
-                                vectors[0],
-                                offsets[0],
-                                taps + (taps_d + taps_h) * itemsize,
-                                nothing,
-                            )
-                            _pass(
-                                number,
-                                columns,
-                                address(smooth),
-                                address(ring) + plane % planes * plane_size,
-                                vectors[1],
-                                offsets[1],
-                                taps + taps_d * itemsize,
-                                nothing,
-                            )
-                        target = out + channel * out_steps[0] + d * out_steps[1] + h * out_steps[2] + w * itemsize
-                        sweep(
+                    count = (tile[0] - residue + spacing - 1) // spacing + taps_d - 1
+                    base = done = 0
+                    for plane in range(count):
+                        if plane - base == len(stack):
+                            copy(number, address(stack[len(stack) - kept]), address(stack), kept * stack.shape[1])
+                            base = plane - kept
+                        pack_plane(
                             number,
-                            (0,),
-                            (0,),
-                            columns,
-                            address(ring),
-                            address(starts),
-                            len(starts),
-                            address(buffer) if buffered else target,
-                            address(targets),
-                            (0, 0),
-                            streamed and not buffered and (target | out_steps[2]) % 64 == 0,
-                            address(offsets[2][step % planes]),
-                            (1, 0, 1, 0, taps_d, 1, 1),
+                            source + places_d[0, plane] * voxel_steps[1],
+                            voxel_steps,
+                            places_d[0, plane] < 0,
+                            places_h,
+                            positions[2],
+                            w,
+                            inside,
+                            1,
+                            phase,
+                            address(packed),
                             0,
+                            (1, 1, 1, rows, width),
+                            spacing * voxel_steps[1] if plane + 1 < count else 0,
+                        )
+                        _pass(
+                            number,
+                            along_w,
+                            address(packed),
+                            vectors[0],
+                            address(smooth),
+                            vectors[0],
+                            0,
+                            False,
+                            offsets[0],
+                            0,
+                            taps + (taps_d + taps_h) * itemsize,
+                            address(nothing),
+                        )
+                        _pass(
+                            number,
+                            along_h,
+                            address(smooth),
+                            vectors[1],
+                            address(stack) + (plane - base) * plane_size,
+                            vectors[1],
+                            width * itemsize,
+                            False,
+                            offsets[1],
+                            pitch_h,
+                            taps + taps_d * itemsize,
+                            address(nothing),
+                        )
+                        ready = plane + 2 - taps_d
+                        if ready - done < together and (plane + 1 < count or ready <= done):
+                            continue
+                        done = ready
+                        first = ready - together
+                        d = residue + first * spacing
+                        target = out + channel * out_steps[0] + d * out_steps[1] + h * out_steps[2] + w * itemsize
+                        _pass(
+                            number,
+                            along_d,
+                            address(stack) + (first - base) * plane_size,
+                            starts,
+                            address(buffer) if buffered else target,
+                            targets,
+                            row_step,
+                            streamed and not buffered and (target | row_step | out_steps[2]) % 64 == 0,
+                            offsets[2],
+                            plane_size,
                             taps,
                             address(bias) + channel * itemsize,
-                            True,
                         )
                         if buffered:
-                            copy_rows(number, buffer, width * itemsize, strip_out, target, out_steps)
+                            copy_rows(number, buffer, width * itemsize, strip_out, target, steps)
 
 
 @inner
 def _pass(
     number: Any,
-    columns: Any,
+    along: Any,
     source: Any,
+    starts: Any,
     target: Any,
-    vectors: Any,
+    targets: Any,
+    row_step: Any,
+    streamed: Any,
     offsets: Any,
+    pitch: Any,
     taps: Any,
-    nothing: Any,
+    bias: Any,
 ) -> None:
-    """Correlate the vectors of a plane with a 1-D kernel, its taps at `offsets`."""
+    """Correlate vectors with a 1-D kernel, its taps at `offsets`, which are `pitch` apart where R is more than 1."""
     sweep(
         number,
         (0,),
-        (0,),
-        columns,
+        along[0],
+        along[1],
         source,
-        address(vectors),
-        len(vectors),
+        address(starts),
+        len(starts),
         target,
-        address(vectors),
-        (0, 0),
-        False,
+        address(targets),
+        (0, row_step),
+        streamed,
         address(offsets),
-        (1, 0, 1, 0, len(offsets), 1, 1),
-        0,
+        (1, 0, 1, 0, len(offsets), len(offsets), 1),
+        pitch,
         taps,
-        address(nothing),
+        bias,
         True,
     )

@@ -198,5 +198,15 @@ def flat_table(count: int, itemsize: int, together: int) -> Table:
     return _grouped(np.arange(count, dtype=np.int64) * lanes(itemsize) * itemsize, together)
 
 
+def plane_table(height: int, width: int, rows: int, itemsize: int, together: int) -> Table:
+    """Return the byte offsets of the vectors of every `rows`-th row of a plane, the last rows overlapping, in groups.
+
+    `width` is a multiple of a vector.
+    """
+    lines = np.minimum(np.arange(0, height, rows, dtype=np.int64), height - rows)[:, None] * width
+    places = np.arange(0, width, lanes(itemsize), dtype=np.int64)
+    return _grouped(((lines + places) * itemsize).reshape(-1), together)
+
+
 def _grouped(table: Table, together: int) -> Table:
     return np.concatenate([table, np.full(-len(table) % together, table[-1])])

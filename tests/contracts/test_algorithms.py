@@ -209,6 +209,8 @@ WIDE = {
     "many terms, panels of few rows": make_case(3, 1, 24, 2, (2, 11, 45), (1, 10, 10), padding="same"),
     "a stride and a wide row": make_case(4, 1, 40, 2, (4, 7, 400), (3, 3, 3), stride=(1, 2, 2), dtype="float64"),
     "depthwise": make_case(5, 1, 3, 6, (4, 60, 150), (3, 3, 3), groups=3, padding=1, factored=True),
+    "deep": make_case(7, 2, 2, 2, (70, 5, 20), (5, 3, 4), groups=2, padding=2, factored=True),
+    "deep, and dilated along it": make_case(8, 1, 1, 1, (61, 4, 33), (4, 2, 3), dilation=(3, 2, 1), factored=True),
     "longer than one chunk": make_case(6, 1, 1, 1, (12, 64, 60), (3, 3, 3), padding=1, factored=True, dtype="float64"),
 }
 
