@@ -47,7 +47,11 @@ class DirectNumba(Algorithm):
         """Put the weights of a block beside one another: (groups, blocks, terms, M); and say whether all are finite."""
         blocks = _blocking(problem)
         grouped = weight.reshape(problem.groups, blocks.total, problem.terms)
-        return np.ascontiguousarray(grouped[:, blocks.members].swapaxes(2, 3)), bool(np.isfinite(weight).all())
+        firsts = blocks.firsts[:-1]
+        arranged = np.empty((problem.groups, len(firsts), problem.terms, blocks.channels), weight.dtype)
+        for block, first in enumerate(firsts):
+            arranged[:, block] = grouped[:, first : first + blocks.channels].swapaxes(1, 2)
+        return arranged, bool(np.isfinite(weight).all())
 
     def run(
         self,

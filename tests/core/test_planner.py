@@ -372,6 +372,16 @@ def test_a_tile_is_not_cut_below_what_its_halo_takes():
     assert (chosen.algorithm, chosen.tiles) == ("separable", 2)
 
 
+def test_a_tile_of_a_large_kernel_takes_more_memory_before_it_reads_much_more_halo():
+    layer = layer_arguments(1, 1, 31, padding="same", padding_mode_name="replicate")
+    chosen = plan(conv_problem((1, 1, 256, 256, 256), layer, separable=True), threads=2, engine="numpy")
+    assert chosen.algorithm == "separable"
+    assert chosen.tile == (64, 256, 256)
+    memory = chosen.memory
+    parts = (memory.blocks + memory.workspace + memory.outputs) / chosen.in_work
+    assert SLOT_BYTES < parts <= 2 * SLOT_BYTES
+
+
 def test_a_large_tile_is_cut_until_it_fits():
     problem = conv_problem((1, 1, 8, 4096, 4096), layer_arguments(1, 16, 3, padding=1))
     chosen = plan(problem, threads=2)
