@@ -1,11 +1,20 @@
 """Buffers that are used again: fresh pages cost as much as the arithmetic done in them."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid_core.pages import fresh
+
+Shape = tuple[int, ...]
+
+
+def size_of(shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> int:
+    """Return the bytes of arrays of these shapes."""
+    return sum(map(math.prod, shapes.values())) * np.dtype(dtype).itemsize
 
 
 class Scratch:
@@ -14,7 +23,11 @@ class Scratch:
     def __init__(self) -> None:
         self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+    def arrays(self, shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> dict[str, npt.NDArray[Any]]:
+        """Return an array, as `array` does, for each name and shape."""
+        return {name: self.array(name, shape, dtype) for name, shape in shapes.items()}
+
+    def array(self, name: str, shape: Shape, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
         """Return a C-contiguous array over the buffer `name`; what it holds is left from the last use.
 
         It begins at a multiple of `lucid_core.pages.ALIGNMENT` bytes.

@@ -23,7 +23,7 @@ from lucid_core.volume import ArrayReader, ArrayWriter
 
 Array = npt.NDArray[Any]
 PAUSE_SECONDS = 0.05
-"""Rest before each timed call."""
+"""Rest before each contestant is called, once untimed and once timed."""
 SLOWER = 10
 """An algorithm predicted to take more than so many times the cheapest one's seconds is not timed, unless all are."""
 COPIES = 3

@@ -16,7 +16,7 @@ from lucid_core.compiled.strips import Strip, Vectors, lanes, strip, strip_taps,
 from lucid_core.machine import RATES, Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
-from lucid_core.scratch import Scratch
+from lucid_core.scratch import Scratch, size_of
 
 
 class DirectNumba(Algorithm):
@@ -40,8 +40,7 @@ class DirectNumba(Algorithm):
 
     def workspace(self, problem: ConvProblem, out: Triple) -> int:
         """One strip and, for short rows, the sums of one block."""
-        shapes = _shapes(problem, _strip(problem, out))
-        return sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(problem.dtype).itemsize
+        return size_of(_shapes(problem, _strip(problem, out)), problem.dtype)
 
     def prepare(self, problem: ConvProblem, weight: Array) -> tuple[Array, bool]:
         """Put the weights of a block beside one another: (groups, blocks, terms, M); and say whether all are finite."""
@@ -68,7 +67,7 @@ class DirectNumba(Algorithm):
 
         one = _strip(problem, region.shape)
         blocks = _blocking(problem, one)
-        buffers = {name: scratch.array(name, shape, out.dtype) for name, shape in _shapes(problem, one).items()}
+        buffers = scratch.arrays(_shapes(problem, one), out.dtype)
         table, offsets, taps = _tables(problem, one, out.strides[2])
         weights, finite = prepared
         offset = np.zeros(problem.out_channels, out.dtype) if bias is None else bias
@@ -96,7 +95,7 @@ class DirectNumba(Algorithm):
             offsets,
             problem.kernel_size,
             taps,
-            finite and problem.padding_mode == "zeros" and any(map(any, problem.pads[:2])),
+            finite and _may_skip(problem),
             weights.ctypes.data,
             np.ascontiguousarray(offset.reshape(problem.groups, -1)[:, blocks.members]),
             blocks.firsts,
@@ -128,6 +127,16 @@ def _blocking(problem: ConvProblem, one: Strip | None = None) -> Blocking:
             rows = min(problem.kernel_size[1], one.out[0])
         vectors = one.vectors(_lanes(problem))
     return blocking(problem.out_channels // problem.groups, rows, vectors)
+
+
+def _may_skip(problem: ConvProblem) -> bool:
+    """Say whether taps along D and H may be left out where they read zeros of the border.
+
+    That follows from the problem alone: sums of the one kind store a zero as +0, those of the other as they find it.
+    With one output channel, a tile decides how many rows are computed together, and little would be saved.
+    """
+    several = problem.out_channels > problem.groups
+    return several and problem.padding_mode == "zeros" and any(map(any, problem.pads[:2]))
 
 
 def _lanes(problem: ConvProblem) -> int:

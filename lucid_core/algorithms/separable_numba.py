@@ -15,7 +15,7 @@ from lucid_core.compiled.strips import Strip, Vectors, flat_table, lanes, plane_
 from lucid_core.machine import Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
-from lucid_core.scratch import Scratch
+from lucid_core.scratch import Scratch, size_of
 
 MOVED_PLANES = 8
 """Planes of a stack, besides those still read, that are filled before these move to its beginning: at least so many."""
@@ -52,8 +52,7 @@ class SeparableNumba(Algorithm):
 
     def workspace(self, problem: ConvProblem, out: Triple) -> int:
         """Two planes, and the stack of those that are summed along D."""
-        shapes = _shapes(problem, _strip(problem, out), out[0])
-        return sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(problem.dtype).itemsize
+        return size_of(_shapes(problem, _strip(problem, out), out[0]), problem.dtype)
 
     def prepare(self, problem: ConvProblem, weight: Array) -> Array:
         """Return the factors (O, K_D + K_H + K_W)."""
@@ -73,8 +72,7 @@ class SeparableNumba(Algorithm):
         from lucid_core.compiled.passes import passes
 
         one = _strip(problem, region.shape)
-        shapes = _shapes(problem, one, region.shape[0])
-        buffers = {name: scratch.array(name, shape, out.dtype) for name, shape in shapes.items()}
+        buffers = scratch.arrays(_shapes(problem, one, region.shape[0]), out.dtype)
         itemsize = out.dtype.itemsize
         height, width = one.out[0], _pitch(one, lanes(itemsize))
         w, h, d = _blockings(problem, one, region.shape[0])

@@ -19,7 +19,7 @@ from lucid_core.compiled.strips import Strip, flat_table, lanes, strip, strip_ta
 from lucid_core.machine import Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
-from lucid_core.scratch import Scratch
+from lucid_core.scratch import Scratch, size_of
 
 GROWTH = 81.0
 """(3 * 3/2 * 2)^2: the product of the largest row sums of the transforms of outputs, taps and voxels, for two axes."""
@@ -58,9 +58,7 @@ class WinogradNumba(Algorithm):
 
     def workspace(self, problem: ConvProblem, out: Triple) -> int:
         """The transformed strip and the products of one block; or what `direct` takes."""
-        shapes = _shapes(problem, _strip(problem, out))
-        own = sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(problem.dtype).itemsize
-        return own + DIRECT.workspace(problem, out)
+        return size_of(_shapes(problem, _strip(problem, out)), problem.dtype) + DIRECT.workspace(problem, out)
 
     def prepare(self, problem: ConvProblem, weight: Array) -> Any:
         """Transform the weights, in float64, to (groups, blocks, 16, terms, M); with them those of `direct`.
@@ -94,7 +92,7 @@ class WinogradNumba(Algorithm):
         if not largest(window) < limit:
             return DIRECT.run(problem, spare, bias, window, region, out, scratch)
         one, blocks = _strip(problem, region.shape), _blocking(problem)
-        buffers = {name: scratch.array(name, shape, out.dtype) for name, shape in _shapes(problem, one).items()}
+        buffers = scratch.arrays(_shapes(problem, one), out.dtype)
         starts, offsets = _tables(problem, one)
         width = lanes(out.itemsize)
         offset = np.zeros(problem.out_channels, out.dtype) if bias is None else bias

@@ -74,7 +74,9 @@ def _extents(rows: Any, channels: Any, along_d: Any, along_h: Any, kernel: Any) 
     """Return which terms (channel, K_D, K_H, K_W) to sum, as `sweep` wants them: as few loops as do."""
     planes, plane_terms = along_d[1] - along_d[0], kernel[1] * kernel[2]
     terms, channel_terms = (along_h[1] - along_h[0]) * kernel[2], kernel[0] * plane_terms
-    if rows == 1 and terms == plane_terms:
+    if rows > 1:
+        planes *= channels
+    elif terms == plane_terms:
         planes, terms = 1, terms * planes
         if terms == channel_terms:
             channels, terms = 1, terms * channels
@@ -120,8 +122,8 @@ def convolve(
     address, (groups, blocks, terms, M) and bias (groups, blocks, M) for M = len(channels); firsts (blocks + 1,) the
     first channel of a block in its group, and last the channels of a group; buffer (M, vectors), empty where vectors
     are stored at once; `streamed`, whether they may be stored past the caches. Steps, starts, targets and offsets are
-    in bytes. `kernel` is (K_D, K_H, K_W); `taps`, those along D and H (K, 2), step and phase. With `skipping`, taps
-    that read zeros of the border only are left out.
+    in bytes. `kernel` is (K_D, K_H, K_W); `taps`, those along D and H (K, 2), step and phase. With `skipping`, R
+    being 1, taps that read zeros of the border only are left out.
     """
     itemsize = itemsize_of(number)
     share, phases_d, planes, phases_h, phases_w, height, width = strip.shape
@@ -141,7 +143,7 @@ def convolve(
     for h in range(0, tile[1], strip_out[0]):
         h = min(h, tile[1] - strip_out[0])
         places(positions[1], h * strides[1], strides[1], phases[1], places_h)
-        if skipping and len(rows) == 1:
+        if skipping:
             parts = part(starts, len(columns), width * itemsize, strip_out[0] - 1, places_h, taps[1], runs)
         for w in range(0, tile[2], strip_out[1]):
             w = min(w, tile[2] - strip_out[1])
@@ -168,8 +170,6 @@ def convolve(
                                     strides[0] * spacing * voxel_steps[1] if d + spacing < tile[0] else 0,
                                 )
                         low, high = reading(places_d, taps[0], step, step) if skipping else (0, kernel[0])
-                        if len(rows) > 1 and share > 1:
-                            low, high = 0, share * kernel[0]
                         for block in range(blocks):
                             channel = group * firsts[-1] + firsts[block]
                             target = out + channel * out_steps[0] + d * out_steps[1] + h * out_steps[2] + w * itemsize

@@ -128,8 +128,8 @@ def _tile(
     to the next, `pitch` those from a row of voxels to the next. Where `streamed`, all targets are whole cache lines.
 
     With R = 1, these terms are summed: `terms` of each of `planes`, which are `plane_terms` apart, of each of
-    `channels_read`, which are `channel_terms` apart. With M = 1 all K_H K_W terms of `planes`. Where not `signed`, a
-    zero is stored as +0.
+    `channels_read`, which are `channel_terms` apart; and where not `signed`, a zero is stored as +0. With more rows
+    all K_H K_W terms of `planes`.
     """
     signature = types.void(
         number,
@@ -161,12 +161,9 @@ def _tile(
     made, height, width = len(channels), len(rows), len(columns)
 
     def codegen(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        names = (
-            *("offsets", "channels", "channel_terms", "planes", "plane_terms", "terms", "kernel_h", "kernel_w"),
-            *("pitch", "weights", "bias"),
-        )
+        names = "offsets channels channel_terms planes plane_terms terms kernel_h kernel_w pitch weights bias signed"
         strip, starts, out, targets, channel_step, row_step, streamed = values[4:11]
-        arguments = dict(zip(names, values[11:-1], strict=True))
+        arguments = dict(zip(names.split(), values[11:], strict=True))
         emit = Emitter(builder, number)
         bases = [
             builder.inttoptr(builder.add(strip, emit.integer(starts, INT(column))), BYTES) for column in range(width)
@@ -179,7 +176,7 @@ def _tile(
         if height == 1:
             sums = _channels(emit, bases, first, made, arguments)
             zero = emit.zero()
-            sums = emit.either(values[-1], sums, lambda: [emit.add(total, zero) for total in sums])
+            sums = emit.either(arguments["signed"], sums, lambda: [emit.add(total, zero) for total in sums])
         else:
             sums = _rows(emit, bases, first, height, arguments)
         with builder.if_else(streamed) as (past_the_caches, into_the_caches):

@@ -53,7 +53,6 @@ def passes(
     """
     itemsize = itemsize_of(number)
     plane_size = stack.strides[0]
-    pitch_h = offsets[1][-1] // max(len(offsets[1]) - 1, 1)
     taps_h, taps_d = len(offsets[1]), len(offsets[2])
     together = len(along_d[0])
     kept = taps_d + together - 2
@@ -119,7 +118,7 @@ def passes(
                             width * itemsize,
                             False,
                             offsets[1],
-                            pitch_h,
+                            width * itemsize,
                             taps + taps_d * itemsize,
                             address(nothing),
                         )
