@@ -1,5 +1,6 @@
 """All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lucid_cli.layer import Recipe, recipe
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, output_specs, write_text
 from lucid_cli.progress import Reporter
+from lucid_cli.resume import tile_left
 from lucid_cli.talk import data, say, show_trace
 from lucid_core.errors import ArgumentError
 
@@ -49,9 +51,12 @@ class _Batch:
         self._settings = settings
         self._dry = dry
         self._inputs = [parse_spec(text) for text in inputs]
+        if sum(spec.is_pipe for spec in self._inputs) > 1:
+            raise ArgumentError("stdin can be an INPUT only once")
         self._outputs: list[Spec | None] = [None] * len(inputs)
         if settings.output is not None:
             self._outputs = [*output_specs(self._inputs, settings.output, settings.name)]
+        _check_pipes(self._inputs, self._outputs, settings)
         self._protected = protected(self._inputs, settings, config)
         self._recipe: Recipe = recipe(settings)
 
@@ -92,11 +97,12 @@ class _Batch:
     def _one(self, spec: Spec, out: Spec | None) -> report.Item:
         settings = self._settings
         with ExitStack() as stack:
-            if out is not None and settings.skip_existing and out.path.exists():
+            if out is not None and not out.is_pipe and settings.skip_existing and out.path.exists():
                 self._tell(f"{out.path} exists, skipped")
                 return report.bare_item(str(spec), "skipped", peak_rss_bytes())
             finals = self._finals(out)
-            job = prepare(spec, out, self._recipe, stack)
+            tile = tile_left(finals[0]) if finals and settings.resume else None
+            job = prepare(spec, out, self._recipe, stack, tile)
             for warning in job.source.warnings:
                 self._tell(f"Warning: {warning}")
             if settings.verbose:
@@ -119,3 +125,14 @@ class _Batch:
     def _tell(self, text: str) -> None:
         if not self._settings.quiet:
             say(text)
+
+
+def _check_pipes(inputs: Sequence[Spec | None], outputs: Sequence[Spec | None], settings: Settings) -> None:
+    """Raise `ArgumentError` for what stdin and stdout cannot do."""
+    into, out = (any(spec and spec.is_pipe for spec in specs) for specs in (inputs, outputs))
+    if into and settings.cast == "rescale":
+        raise ArgumentError("--cast rescale reads its input twice, which stdin does not allow; use --cast clip")
+    if (into or out) and settings.resume:
+        raise ArgumentError("--resume needs files: neither stdin nor stdout can be gone on with")
+    if out and settings.report == "-":
+        raise ArgumentError("stdout can hold the volume or the report, not both; name a file for one of them")

@@ -21,7 +21,7 @@ def exit_code(error: BaseException) -> int:
 
 def message(error: BaseException) -> str:
     """Return an error as one line; what is not ours names its type, so that it can be reported."""
-    if isinstance(error, LucidError):
-        return " ".join(str(error).split())
-    kind = type(error).__name__
-    return " ".join(f"{kind}: {error} (an unexpected failure; --debug shows where)".split())
+    text = str(error)
+    if not isinstance(error, LucidError):
+        text = f"{type(error).__name__}: {error} (an unexpected failure; --debug shows where)"
+    return "; ".join([" ".join(text.split()), *getattr(error, "__notes__", ())])

@@ -1,9 +1,8 @@
 """One input and its output: planned from headers alone (`prepare`), then carried out (`run`)."""
 
-import math
 import resource
 import sys
-import time
+import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,32 +12,28 @@ from typing import Any
 import numpy as np
 
 from lucid_cli import axes
+from lucid_cli.budget import check_disk, make_plan
 from lucid_cli.compression import check_compression
-from lucid_cli.formats import SUFFIXES, Spec, format_of
+from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of
+from lucid_cli.journal import hash_files, hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.options import Settings
-from lucid_cli.output import check_input, check_space, written
+from lucid_cli.output import Replacement, check_input, filled, temporaries
 from lucid_cli.report import Item
+from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
-from lucid_cli.volumes import Source, Target, VolumeInfo, five_shape
+from lucid_cli.temporary import VOXELS, hidden
+from lucid_cli.volumes import Reading, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_cli.weights import split as split_weights
-from lucid_core import machine
-from lucid_core.errors import LimitError
-from lucid_core.events import Event, Observer, Seconds
+from lucid_core import __version__
+from lucid_core.events import Observer, Progress
 from lucid_core.execute import execute
 from lucid_core.geometry import affine_of, grid_transform, rescale, scaled
 from lucid_core.plan import Plan
-from lucid_core.planner import PROCESS_BYTES, limit, plan
 from lucid_core.problem import ConvProblem, triple
-from lucid_core.tiling import window_planes
-from lucid_core.volume import VolumeWriter, arithmetic_dtype
-
-MOST_VOXELS = 1 << 48
-"""An output of more voxels is refused before it is cut into tiles."""
-WRITER_COPIES = 4
-"""Copies of one tile's output that casting, statistics and writing make at once, at most."""
-KERNEL_START_SECONDS = 1.0
-"""What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
+from lucid_core.regions import Triple
+from lucid_core.stopwatch import Stopwatch
+from lucid_core.volume import arithmetic_dtype
 
 
 @dataclass
@@ -46,24 +41,29 @@ class Job:
     """An input whose header was read, the layer for it, and the plan."""
 
     settings: Settings
+    input: Spec
     source: Source
     roles: str
     info: VolumeInfo
     layer: Layer
     plan: Plan
+    reading: Reading
     spec: Spec | None
     """The output, None where only a plan was asked for."""
     target: Target
+    stopwatch: Stopwatch
 
 
-def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack) -> Job:
-    """Read the header of an input and plan its convolution; `stack` closes the input.
+def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack, tile: Triple | None = None) -> Job:
+    """Read the header of an input and plan its convolution, with a tile where it is given; `stack` closes the input.
 
     Raises the errors of the formats, the layer and the planner; reads no voxel and writes nothing.
     """
-    settings = recipe.settings
-    check_input(spec.path)
-    source: Source = format_of(spec).open_source(spec)
+    settings, stopwatch = replace(recipe.settings, tile=tile or recipe.settings.tile), Stopwatch()
+    if not spec.is_pipe:
+        check_input(spec.path)
+    with stopwatch.stage("read"):
+        source: Source = format_of(spec).open_source(spec)
     stack.callback(source.close)
     info = _placed(source.info, settings)
     roles = axes.roles(
@@ -76,34 +76,11 @@ def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack) -> J
     shape = five_shape(info.shape, roles)
     dtype = np.dtype(settings.dtype) if settings.dtype else arithmetic_dtype(info.dtype)
     layer = recipe.build(shape[1], info.spacing, dtype)
-    chosen = _plan(settings, layer.problem(shape), source, roles)
-    target = _target(settings, source, info, roles, chosen, out or spec)
+    target = _target(settings, source, info, roles, layer.problem(shape), out or spec)
+    chosen, reading = make_plan(settings, source, roles, target, out or spec)
+    target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
-    return Job(settings, source, roles, shown, layer, chosen, out, target)
-
-
-def _plan(settings: Settings, problem: ConvProblem, source: Source, roles: str) -> Plan:
-    """Plan within the memory that is available; what no disk could hold is refused before it is cut into tiles."""
-    if math.prod(problem.out_shape) > MOST_VOXELS:
-        sizes = "x".join(map(str, problem.out_shape))
-        raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
-    chosen = plan(
-        problem,
-        algorithm=settings.algorithm,
-        engine=settings.engine,
-        accuracy=settings.accuracy,
-        threads=settings.threads,
-        tile=None if settings.tile is None else triple("tile", settings.tile, 1),
-        batch_size=settings.batch_size,
-        start_seconds=KERNEL_START_SECONDS,
-    )
-    available = machine.available_bytes()
-    return limit(
-        chosen,
-        None if available is None else available + PROCESS_BYTES,
-        reader=source.window_bytes(roles, window_planes(chosen)),
-        writer=WRITER_COPIES * chosen.memory.outputs // chosen.in_work,
-    )
+    return Job(settings, spec, source, roles, shown, layer, chosen, reading, out, target, stopwatch)
 
 
 def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
@@ -115,10 +92,11 @@ def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
     return replace(info, spacing=spacing, affine=affine)
 
 
-def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, chosen: Plan, out: Spec) -> Target:
-    problem = chosen.problem
+def _target(
+    settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: ConvProblem, out: Spec
+) -> Target:
     format_name = SUFFIXES[out.suffix]
-    check_compression(out.suffix, settings.compression)
+    check_compression(PIPE if out.is_pipe else out.suffix, settings.compression)
     return Target(
         shape=problem.out_shape,
         axes=axes.output_axes(format_name, info.format, roles, problem.batch, problem.out_channels),
@@ -129,58 +107,96 @@ def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, ch
         affine=None if info.affine is None else info.affine @ grid_transform(problem),
         input_spacing=None if settings.spacing is None else settings.spacing.millimetres(),
         compression=settings.compression,
-        tile_planes_whole=chosen.tile[1:] == problem.out_size[1:],
+        chunks=None if settings.chunks is None else triple("chunks", settings.chunks, 1),
+        shuffle=settings.shuffle,
+        tile=problem.out_size,
     )
 
 
 def run(job: Job, finals: list[Path], observe: Observer) -> Item:
     """Convolve and write; the output stands in its place, flushed to the disk, when this returns."""
-    began = time.perf_counter()
+    spec, kept = _named(job), hidden(finals[0], VOXELS) if job.settings.resume else None
+    folder = finals[0].parent if finals else Path(tempfile.gettempdir())
+    writing: Writing = format_of(spec).writing(replace(job.target, voxels=kept), spec)
+    if not (job.settings.resume and tile_left(finals[0])):
+        check_disk(folder, writing, job.reading)
+    with ExitStack() as stack:
+        replacement = stack.enter_context(temporaries(finals, job.settings.overwrite, keep=job.settings.resume))
+        resumption = None
+        if job.settings.resume:
+            hashes = _hashes(job)
+            resumption = Resumption(finals[0], replacement, job.plan, hashes, in_place=writing.in_place)
+            stack.enter_context(resumption)
+        statistics = _fill(job, replacement, resumption, folder, observe)
+        with job.stopwatch.stage("write"):
+            replacement.commit()
+    return item(job, "ok", statistics, job.stopwatch.seconds())
+
+
+def _named(job: Job) -> Spec:
+    """Return the output of a job that is run."""
     assert job.spec is not None
-    if not _is_compressed(job):
-        check_space(finals[0].parent, math.prod(job.target.file_shape) * job.target.dtype.itemsize)
-    clock = _Clock(observe)
-    target = job.target
-    if job.settings.cast == "rescale":
+    return job.spec
+
+
+def _fill(
+    job: Job, replacement: Replacement, resumption: Resumption | None, folder: Path, observe: Observer
+) -> Statistics:
+    """Write the voxels into the temporary files, complete and flushed, and return their statistics."""
+    target, left = job.target, resumption.left if resumption else None
+    if left is not None:
+        target = replace(target, slope=left.start.slope, inter=left.start.inter)
+    elif job.settings.cast == "rescale":
         low_high = CastingWriter(None, target.dtype, "rescale")
-        _convolve(job, low_high, clock, finals[0].parent)
+        _convolve(job, low_high, observe, folder)
         slope, inter = rescaling(low_high.statistics, target.dtype)
         target = replace(target, slope=slope, inter=inter)
-    with written(job.spec, finals, target, job.settings.overwrite) as sink:
-        writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter)
-        _convolve(job, writer, clock, finals[0].parent)
-        job.source.finish()
-        closing = time.perf_counter()
-    clock.seconds = replace(clock.seconds, write=clock.seconds.write + time.perf_counter() - closing)
-    seconds = vars(clock.seconds) | {"total": time.perf_counter() - began}
-    return item(job, "ok", writer.statistics, seconds)
+    if resumption is not None:
+        resumption.begin(target.slope, target.inter)
+        target = replace(target, voxels=resumption.voxels)
+    statistics = left.statistics if left else Statistics()
+    closing = ExitStack()
+    with closing, filled(_named(job), replacement.paths, target) as sink:
+        writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
+        _convolve(job, writer, observe, folder, resumption)
+        with job.stopwatch.stage("read"):
+            job.source.finish()
+        closing.enter_context(job.stopwatch.stage("write"))
+    return statistics
 
 
-def _is_compressed(job: Job) -> bool:
-    """Say whether the output may take less of the disk than its voxels do."""
-    if job.spec and job.spec.suffix == ".nii.gz":
-        return True
-    asked = job.settings.compression
-    return asked not in (None, "none") or (asked is None and bool(job.info.details.get("compression")))
+def _hashes(job: Job) -> dict[str, str]:
+    """Return what an interrupted run must share with the one that goes on."""
+    target, spec = job.target, _named(job)
+    with job.stopwatch.stage("read"):
+        content = hash_files(format_of(job.input).files(job.input))
+    shape = [target.file_shape, target.axes, target.dtype.str, target.spacing, job.roles, str(job.settings.spacing)]
+    storage = [job.settings.cast, target.compression, target.chunks, target.shuffle, spec.suffix, spec.inner]
+    computed = [__version__, job.plan.algorithm, job.plan.engine, job.layer.to_json()]
+    weights = [job.layer.weight] if job.layer.bias is None else [job.layer.weight, job.layer.bias]
+    return {
+        "input": content,
+        "weights": hash_values(*weights),
+        "configuration": hash_values(shape, storage, computed),
+    }
 
 
-class _Clock:
-    """Passes events on, and adds up the seconds of the stages over several passes."""
+def _convolve(
+    job: Job, writer: CastingWriter, observe: Observer, folder: Path, resumption: Resumption | None = None
+) -> None:
+    with job.stopwatch.stage("read"):
+        reader = job.source.reader(job.roles, job.reading, folder)
+    first = done = resumption.tiles if resumption else 0
 
-    def __init__(self, observe: Observer) -> None:
-        self._observe = observe
-        self.seconds = Seconds(0.0, 0.0, 0.0)
+    def noted(event: Progress) -> None:
+        nonlocal done
+        if resumption is not None and done > first:
+            resumption.note(writer.statistics)
+        done += 1
+        observe(event)
 
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Seconds):
-            mine = self.seconds
-            self.seconds = Seconds(mine.read + event.read, mine.compute + event.compute, mine.write + event.write)
-        self._observe(event)
-
-
-def _convolve(job: Job, writer: VolumeWriter, observe: Observer, spool: Path) -> None:
-    reader = job.source.reader(job.roles, spool)
-    execute(job.plan, job.layer.weight, job.layer.bias, reader, writer, observe)
+    weight, bias = job.layer.weight, job.layer.bias
+    execute(job.plan, weight, bias, reader, writer, noted, stopwatch=job.stopwatch, finished=first)
 
 
 def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str, float] | None) -> Item:
@@ -236,7 +252,8 @@ def peak_rss_bytes() -> int:
 
 def open_info(spec: Spec) -> VolumeInfo:
     """Return what the header of a file says."""
-    check_input(spec.path)
+    if not spec.is_pipe:
+        check_input(spec.path)
     source: Source = format_of(spec).open_source(spec)
     source.close()
     return source.info

@@ -90,13 +90,19 @@ def _run() -> int:
             error.show()
             return 2
         return _fail(" ".join(error.format_message().split()), 2)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; nothing was left behind.", 130)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        return _fail(f"interrupted; {_left(stop)}", 130)
     except Interrupted as stop:
-        return _fail(f"ended by {stop}; nothing was left behind.", 128 + stop.number)
+        return _fail(f"ended by {stop}; {_left(stop)}", 128 + stop.number)
     except Exception as error:
         show_trace(error)
         return _fail(message(error), exit_code(error))
+
+
+def _left(stop: BaseException) -> str:
+    """Say what a run that was ended left behind."""
+    notes = [note for error in (stop, stop.__cause__) for note in getattr(error, "__notes__", ())]
+    return " ".join(notes) or "nothing was left behind."
 
 
 def _fail(text: str, code: int) -> int:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Count, LengthType, Size, Word
-from lucid_core.units import Length
+from lucid_cli.types import Count, LengthType, MemorySize, Size, Word
+from lucid_core.units import ByteSize, Length
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
@@ -90,12 +90,15 @@ VOLUME = [
         show_default=True,
         help="What to do with values an integer output cannot hold.",
     ),
-    option("volume", "--compression", type=Word(), metavar="none|1..9", help="Of .nii.gz and HDF5 outputs."),
+    option("volume", "--compression", type=Word(), metavar="none|1..9", help="Of .nii.gz, .nii.zst, HDF5 outputs."),
+    option("volume", "--chunks", type=Size(1), help="Chunk of an HDF5 output. Default: as the input, else none or 64."),
+    option("volume", "--shuffle/--no-shuffle", default=None, help="Shuffle bytes before HDF5 compresses. Default: do."),
 ]
 
 PLANNING = [
     option("run", "--accuracy", type=Word(), default="componentwise", show_default=True, help="Or normwise."),
     option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
+    option("run", "--max-memory", type=MemorySize(), help="Most memory of the whole process, such as 512M or 2GiB."),
     option("run", "--tile", type=Size(1), help="Output voxels computed at a time; changes no result."),
     option("run", "--batch-size", type=Count(1), help="Volumes of the batch axis in work at once."),
     option(
@@ -145,7 +148,8 @@ OUTPUT = [
     option("run", "-o", "--output", type=Word(), metavar="OUTPUT", help="A file, or an existing folder."),
     option("run", "--name", type=Word(), metavar="PATTERN", help="Names in a folder. Default {stem}_conv3d{suffix}."),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
-    option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output exists."),
+    option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is complete."),
+    option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
     option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
     option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),
     option("run", "--report", type=Word(), metavar="FILE.json|-", help="Write the shape report as JSON."),
@@ -182,8 +186,11 @@ class Settings:
     out_dtype: str = "float32"
     cast: str = "error"
     compression: str | None = None
+    chunks: Sizes | None = None
+    shuffle: bool | None = None
     accuracy: str = "componentwise"
     threads: int | None = None
+    max_memory: ByteSize | None = None
     tile: Sizes | None = None
     batch_size: int | None = None
     algorithm: str = "auto"
@@ -192,6 +199,7 @@ class Settings:
     name: str | None = None
     overwrite: bool = False
     skip_existing: bool = False
+    resume: bool = False
     fail_fast: bool = False
     dry_run: bool = False
     report: str | None = None

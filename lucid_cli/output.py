@@ -4,12 +4,9 @@ Nothing stands under the output's name before it is complete. Without `--overwri
 the weights or the configuration are never replaced, through links neither; nor is what is not a regular file.
 """
 
-import contextlib
 import errno
 import functools
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +14,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
+from lucid_cli.temporary import FULL_DISK, Temporary
 from lucid_cli.volumes import Sink, Target
 from lucid_core import machine
 from lucid_core.errors import ArgumentError, InputError, LimitError, LucidError, OutputError
@@ -25,7 +23,6 @@ from lucid_core.units import format_bytes
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 DEFAULT_NAME = "{stem}_conv3d{suffix}"
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _output_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -48,6 +45,8 @@ def output_specs(inputs: list[Spec], output: str, name: str | None) -> list[Spec
     """Return the output of each input: OUTPUT itself, or a file in the folder OUTPUT named by the pattern."""
     target = parse_spec(output)
     folder = Path(output)
+    if target.is_pipe and len(inputs) == 1:
+        return [target]
     if folder.is_dir():
         if any(folder.name.lower().endswith(suffix) for suffix in SUFFIXES):
             raise OutputError(f"{output}: is a folder whose name ends like a file's; name a file, or another folder")
@@ -132,55 +131,25 @@ def check_memory(needed: int, what: str) -> None:
         raise LimitError(f"{what} would take {format_bytes(needed)} of memory, but {format_bytes(free)} are available")
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raise `LimitError` where a folder's disk has less free space than an output needs."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise LimitError(f"the output needs {format_bytes(needed)}, but {folder} has {format_bytes(free)} free")
-
-
-@contextmanager
-def temporaries(finals: list[Path], overwrite: bool) -> Iterator["Replacement"]:
-    """Make an empty temporary file beside each final one; whatever happens, none of them stays."""
-    replacement = Replacement(finals, overwrite)
-    try:
-        for final in finals:
-            replacement.paths.append(_create(final.parent))
-        yield replacement
-    finally:
-        for path in replacement.paths:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-@contextmanager
-def written(spec: Spec, finals: list[Path], target: Target, overwrite: bool) -> Iterator[Sink]:
-    """Give a sink for an output's voxels; when the block ends well, the output stands in its place, flushed.
-
-    A disk that cannot hold the output shows when the block begins, as `LimitError`.
-    """
-    with temporaries(finals, overwrite) as replacement:
-        try:
-            sink: Sink = format_of(spec).open_sink(replacement.paths, target, spec)
-        except OSError as error:
-            if error.errno in FULL_DISK:
-                raise LimitError(f"{spec}: the disk has no room for the output: {error.strerror}") from error
-            raise
-        try:
-            yield sink
-            sink.finish()
-        finally:
-            sink.close()
-        replacement.commit()
-
-
 class Replacement:
     """Temporary files that will stand in the place of final ones."""
 
     def __init__(self, finals: list[Path], overwrite: bool) -> None:
-        self.paths: list[Path] = []
+        self.held: list[Temporary] = []
+        self.kept = False
+        """Whether the files stay, for a later run, where they are not put in place."""
         self._finals = finals
         self._overwrite = overwrite
+
+    @property
+    def paths(self) -> list[Path]:
+        """The temporary files, one for each final one."""
+        return [temporary.path for temporary in self.held]
+
+    def empty(self) -> None:
+        """Throw away what an earlier run left in them."""
+        for temporary in self.held:
+            temporary.empty()
 
     def commit(self) -> None:
         """Put the files, complete and flushed, in their places, and flush the folder."""
@@ -194,18 +163,55 @@ class Replacement:
                         other.unlink()
                 raise
             placed.append(final)
-        _sync_folder(self._finals[0].parent)
+        for folder in {final.parent for final in self._finals}:
+            _sync_folder(folder)
 
 
-def _create(folder: Path) -> Path:
-    path = folder / f".lucid-conv3d-{secrets.token_hex(8)}.partial"
+@contextmanager
+def temporaries(finals: list[Path], overwrite: bool, *, keep: bool = False) -> Iterator[Replacement]:
+    """Hold a temporary file beside each final one; none of them stays, unless `kept` is set.
+
+    They are empty, unless `keep` says to leave what an earlier run kept in them.
+    """
+    replacement = Replacement(finals, overwrite)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        for final in finals:
+            replacement.held.append(Temporary(final, keep=keep))
+        yield replacement
+    finally:
+        for temporary in replacement.held:
+            if replacement.kept:
+                temporary.let_go()
+            else:
+                temporary.remove()
+
+
+@contextmanager
+def filled(spec: Spec, paths: list[Path], target: Target) -> Iterator[Sink]:
+    """Give a sink for an output's voxels; when the block ends well, they are complete and flushed.
+
+    A disk that cannot hold the output shows when the block begins, as `LimitError`.
+    """
+    try:
+        sink: Sink = format_of(spec).open_sink(paths, target, spec)
     except OSError as error:
         if error.errno in FULL_DISK:
-            raise LimitError(f"{folder}: the disk is full") from error
-        raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
-    return path
+            raise LimitError(f"{spec}: the disk has no room for the output: {error.strerror}") from error
+        raise
+    try:
+        yield sink
+        sink.finish()
+    finally:
+        sink.close()
+
+
+@contextmanager
+def written(spec: Spec, finals: list[Path], target: Target, overwrite: bool) -> Iterator[Sink]:
+    """Give a sink for an output's voxels; when the block ends well, the output stands in its place, flushed."""
+    with temporaries(finals, overwrite) as replacement:
+        with filled(spec, replacement.paths, target) as sink:
+            yield sink
+        replacement.commit()
 
 
 def _place(path: Path, final: Path, overwrite: bool) -> None:

@@ -1,69 +1,37 @@
-"""Compressed volumes: one stream, read forward once, D plane by D plane."""
+"""Volumes read forward, D plane by D plane: every plane once, kept until no tile needs it any more."""
 
-import gzip
-import io
 import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lucid_cli.volumes import convert
-from lucid_core.errors import InputError
+from lucid_cli.compression import CHUNK_BYTES
+from lucid_cli.volumes import BoxReader, convert
+from lucid_core.errors import InputError, LucidError
 from lucid_core.regions import Region
 from lucid_core.volume import Shape5
 
-CHUNK_BYTES = 1 << 20
+Fetch = Callable[[int, int], npt.NDArray[Any]]
+"""Returns some planes (C, planes, H, W) of a volume, as they are stored, from a D plane on."""
 
 
-def open_stream(path: Path) -> IO[bytes]:
-    """Open a file to read forward, decompressing it if its first bytes are those of gzip, whatever its name."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    if file.peek(2)[:2] != b"\x1f\x8b":
-        return file
-    return io.BufferedReader(_Members(file), CHUNK_BYTES)
+class PlaneWindow:
+    """Reads volumes whose planes can be had one after the other; implements `VolumeReader`.
 
-
-class _Members(gzip.GzipFile):
-    """A gzip file, closing the file below with it."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        super().__init__(fileobj=file, mode="rb")
-        self._below = file
-
-    def close(self) -> None:
-        super().close()
-        self._below.close()
-
-
-def is_compressed(stream: IO[bytes]) -> bool:
-    """Say whether `open_stream` found a gzip file."""
-    return isinstance(getattr(stream, "raw", None), _Members)
-
-
-class PlaneStream:
-    """Reads single-channel volumes from a stream at their first voxel; implements `VolumeReader`.
-
-    Planes are kept, in the stored type, from the first one a tile needs until `forget` lets them go.
+    `fetch` is called for each volume of the batch in turn, with the planes in order. They are kept, in the stored
+    type, from the first one a tile needs until `forget` lets them go.
     """
 
     random_access = False
 
-    def __init__(
-        self, stream: IO[bytes], name: str, shape: Shape5, dtype: np.dtype[Any], scaling: tuple[float, float] | None
-    ) -> None:
+    def __init__(self, shape: Shape5, fetch: Fetch, scaling: tuple[float, float] | None) -> None:
         self.shape = shape
-        self._stream = stream
-        self._name = name
-        self._dtype = dtype
+        self._fetch = fetch
         self._scaling = scaling
-        self._planes: dict[int, npt.NDArray[Any]] = {}
+        self._pieces: list[tuple[int, npt.NDArray[Any]]] = []
         self._batch = 0
         self._next = 0
         self._keep = 0
@@ -76,30 +44,51 @@ class PlaneStream:
         while self._batch < batch:
             self._keep = self.shape[2]
             self._advance(self.shape[2])
-            self._planes.clear()
             self._batch, self._next = self._batch + 1, 0
+            self._pieces.clear()
         self._keep = plane
-        for held in [one for one in self._planes if one < plane]:
-            del self._planes[held]
+        self._drop()
 
     def read(self, batch: int, region: Region, out: npt.NDArray[Any]) -> None:
-        """Read a region, whose planes have not been forgotten, of the current volume into `out` (1, d, h, w)."""
+        """Read a region, whose planes have not been forgotten, of the current volume into `out` (C, d, h, w)."""
         if batch != self._batch or region.start[0] < self._keep:
             raise RuntimeError(f"plane {region.start[0]} of volume {batch} was asked for after it was let go")
         self._advance(region.stop[0])
         _, h, w = region.slices
-        for at, plane in enumerate(range(region.start[0], region.stop[0])):
-            convert(self._planes[plane][h, w], self._scaling, out[0, at])
+        for first, planes in self._pieces:
+            start, stop = max(first, region.start[0]), min(first + planes.shape[1], region.stop[0])
+            if start < stop:
+                stored = planes[:, start - first : stop - first, h, w]
+                convert(stored, self._scaling, out[:, start - region.start[0] : stop - region.start[0]])
 
     def _advance(self, stop: int) -> None:
-        """Read the planes before `stop` that have not been read."""
-        height, width = self.shape[3:]
-        for plane in range(self._next, stop):
-            values = np.empty((height, width), self._dtype)
-            read_exactly(self._stream, values.reshape(-1).view(np.uint8).data, self._name)
-            if plane >= self._keep:
-                self._planes[plane] = values
-            self._next = plane + 1
+        """Fetch the planes before `stop` that have not been fetched."""
+        while self._next < stop:
+            planes = self._fetch(self._batch, self._next)
+            self._pieces.append((self._next, planes))
+            self._next += planes.shape[1]
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let go of what lies below the planes that are kept."""
+        while self._pieces and self._pieces[0][0] + self._pieces[0][1].shape[1] <= self._keep:
+            self._pieces.pop(0)
+
+
+def window(reader: BoxReader, planes_at_once: int) -> PlaneWindow:
+    """Return a reader that reads every plane of another one once, some at a time."""
+    return PlaneWindow(reader.shape, lambda batch, first: reader.planes(batch, first, planes_at_once), reader.scaling)
+
+
+def stream_fetch(stream: IO[bytes], name: str, shape: Shape5, dtype: np.dtype[Any]) -> Fetch:
+    """Return a `Fetch` that reads single-channel volumes of this shape from a stream at their first voxel."""
+
+    def fetch(batch: int, plane: int) -> npt.NDArray[Any]:  # noqa: ARG001 - the next plane comes next
+        values = np.empty((1, 1, *shape[3:]), dtype)
+        read_exactly(stream, values.reshape(-1).view(np.uint8).data, name)
+        return values
+
+    return fetch
 
 
 def read_exactly(stream: IO[bytes], target: memoryview, name: str) -> None:
@@ -123,7 +112,7 @@ class reading:  # noqa: N801 - used like a function
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (EOFError, zlib.error, OSError)) and not isinstance(error, InputError):
+        if isinstance(error, Exception) and not isinstance(error, (LucidError, MemoryError)):
             raise InputError(f"{self._name}: the file is damaged or cut short: {error}") from error
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from lucid_cli.talk import say
-from lucid_core.events import Event, Progress
+from lucid_core.events import Progress
 
 LINE_SHARE = 0.1
 LINE_SECONDS = 30.0
@@ -24,10 +24,10 @@ class Reporter:
         self._last_time = self._began
         self._last_share = 0.0
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Progress) -> None:
         """Take one event."""
         shows = {"bar": self._show_bar, "log": self._show_line, "json": self._show_json}
-        if isinstance(event, Progress) and self._kind in shows:
+        if self._kind in shows:
             shows[self._kind](event)
 
     def _show_bar(self, event: Progress) -> None:

@@ -11,12 +11,26 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_cli.volumes import file_block, file_box
+from lucid_cli.volumes import Reading, Target, Writing, file_block, file_box
 from lucid_core.errors import InputError
 from lucid_core.regions import Region
+from lucid_core.volume import Shape5
 
-READ_BYTES = 4 << 20
+READ_BYTES = 2 << 20
 """Bytes read at a time, and the least worth a system call of their own are a sixty-fourth of it."""
+
+RAW_COPIES = 2.0
+"""Copies of a tile's output that casting it and putting it in the file's order make."""
+RANDOM_READ_BYTES = 32 << 20
+"""Memory that threads take which read boxes at once."""
+
+
+def raw_readings(shape: Shape5, dtype: np.dtype[Any], *, by_planes: bool, spool: int = 0) -> list[Reading]:
+    """Return the ways to read volumes (N, C, D, H, W) that lie plain in a file, `by_planes` where D is outermost."""
+    plane = shape[1] * math.prod(shape[3:]) * dtype.itemsize
+    at_once = max(1, READ_BYTES // plane)
+    forward = Reading(True, 2 * READ_BYTES, plane, at_once, spool)
+    return [forward] * by_planes + [Reading(False, RANDOM_READ_BYTES, spool=spool)]
 
 
 class RawReader:
@@ -76,11 +90,14 @@ class RawReader:
 
 
 class RawFile:
-    """An empty open file that gets an array in C order of `shape`, little-endian. Every write error is raised."""
+    """An open file that gets an array in C order of `shape`, little-endian; what it holds beforehand stays.
+
+    Every write error is raised.
+    """
 
     def __init__(self, file: IO[bytes], header: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._dtype = dtype.newbyteorder("<")
-        self._shape = shape
+        self.shape = shape
         self._start = len(header)
         self._size = self._start + math.prod(shape) * dtype.itemsize
         self._file = file.fileno()
@@ -101,7 +118,7 @@ class RawFile:
         box = file_box(axes, batch, region, block.shape[0])
         values = np.ascontiguousarray(file_block(axes, block), self._dtype)
         bytes_left = values.reshape(-1).view(np.uint8).data
-        for offset, count in _runs(self._shape, box):
+        for offset, count in _runs(self.shape, box):
             size = count * self._dtype.itemsize
             self._write_at(self._start + offset * self._dtype.itemsize, bytes_left[:size])
             bytes_left = bytes_left[size:]
@@ -111,10 +128,12 @@ class RawFile:
             written = os.pwrite(self._file, data, offset)
             data, offset = data[written:], offset + written
 
-    def read_all(self, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
-        """Yield everything in the file from its start."""
-        for offset in range(0, self._size, chunk_bytes):
-            yield os.pread(self._file, min(chunk_bytes, self._size - offset), offset)
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes behind the header that were written."""
+        data = os.pread(self._file, size, self._start + offset)
+        if len(data) != size:
+            raise OSError(f"the temporary file ends {size - len(data)} bytes too early")
+        return data
 
     def finish(self) -> None:
         """Check the size and flush to the disk."""
@@ -155,6 +174,11 @@ class WatchedFile(io.FileIO):
         """Raise the first error."""
         if self.error is not None:
             raise self.error
+
+
+def raw_writing(target: Target) -> Writing:
+    """Return what writing a target plain takes."""
+    return Writing(memory=0, copies=RAW_COPIES, disk=math.prod(target.shape) * target.dtype.itemsize, in_place=True)
 
 
 def _runs(shape: tuple[int, ...], box: tuple[slice, ...]) -> Iterator[tuple[int, int]]:

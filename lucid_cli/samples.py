@@ -109,7 +109,10 @@ def write_sample(
         affine=affine_of(steps),
         input_spacing=None,
         compression=None,
-        tile_planes_whole=True,
+        chunks=None,
+        shuffle=None,
+        tile=size,
     )
     with written(spec, finals, target, overwrite) as sink:
-        CastingWriter(sink, target.dtype, "clip").write(0, Region((0, 0, 0), size), volume)
+        writer, region = CastingWriter(sink, target.dtype, "clip"), Region((0, 0, 0), size)
+        writer.write(0, region, writer.encode(0, region, volume))

@@ -12,6 +12,8 @@ from lucid_core.errors import ArgumentError, RunError
 from lucid_core.regions import Region
 
 Array = npt.NDArray[Any]
+PIECE_VOXELS = 1 << 16
+"""Voxels that are cast and looked at together."""
 OUT_DTYPES = {
     "nifti": ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     "npy": ("float16", "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
@@ -46,15 +48,25 @@ class Statistics:
 
     def add(self, values: Array) -> None:
         """Take in a block of values."""
-        finite = np.isfinite(values)
-        kept = values if finite.all() else values[finite]
-        self.nan_count += int(np.isnan(values).sum()) if kept is not values else 0
-        if kept.size:
-            self.low = min(self.low, float(kept.min()))
-            self.high = max(self.high, float(kept.max()))
-            with np.errstate(over="ignore"):
-                self.total += float(kept.sum(dtype=np.float64))
-            self.finite += kept.size
+        with np.errstate(all="ignore"):
+            low, high, total = float(values.min()), float(values.max()), float(values.sum(dtype=np.float64))
+            if not (math.isfinite(low) and math.isfinite(high)):
+                self.nan_count += int(np.isnan(values).sum())
+                values = values[np.isfinite(values)]
+                if not values.size:
+                    return
+                low, high, total = float(values.min()), float(values.max()), float(values.sum(dtype=np.float64))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.total += total
+        self.finite += values.size
+
+    def merge(self, other: "Statistics") -> None:
+        """Take in the statistics of other values."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.finite += other.finite
+        self.total += other.total
+        self.nan_count += other.nan_count
+        self.clipped_count += other.clipped_count
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the report's `output`; null where no value is finite."""
@@ -86,43 +98,56 @@ class CastingWriter:
         """Offer no memory: blocks are cast and written."""
         return None
 
-    def write(self, batch: int, region: Region, block: Array) -> None:
-        """Cast and write a block (C, d, h, w)."""
-        if self.sink is None:
-            self.statistics.add(block)
-            return
-        stored = self._integers(block) if self.dtype.kind in "iu" else self._floats(block)
-        self.sink.write(batch, region, stored)
+    def encode(self, batch: int, region: Region, block: Array) -> tuple[Statistics, Any]:
+        """Cast a block (C, d, h, w) in pieces that stay in the cache, and encode it for the file."""
+        statistics = Statistics()
+        stored = block if block.dtype == self.dtype or self.sink is None else np.empty(block.shape, self.dtype)
+        values, cast = block.reshape(-1), stored.reshape(-1)
+        for first in range(0, values.size, PIECE_VOXELS):
+            piece = slice(first, first + PIECE_VOXELS)
+            if self.sink is None:
+                statistics.add(values[piece])
+            elif self.dtype.kind in "iu":
+                self._integers(values[piece], cast[piece], statistics)
+            else:
+                self._floats(values[piece], cast[piece], statistics)
+        return statistics, None if self.sink is None else self.sink.encode(batch, region, stored)
 
-    def _floats(self, block: Array) -> Array:
-        with np.errstate(over="ignore"):
-            stored = block.astype(self.dtype, copy=False)
-        if self.dtype.itemsize < block.dtype.itemsize:
-            self.statistics.clipped_count += int((np.isinf(stored) & np.isfinite(block)).sum())
-        self.statistics.add(stored)
-        return stored
+    def write(self, batch: int, region: Region, encoded: tuple[Statistics, Any]) -> None:
+        """Write an encoded block."""
+        statistics, data = encoded
+        self.statistics.merge(statistics)
+        if self.sink is not None:
+            self.sink.write(batch, region, data)
 
-    def _integers(self, block: Array) -> Array:
+    def _floats(self, block: Array, stored: Array, statistics: Statistics) -> None:
+        if stored.dtype != block.dtype:
+            with np.errstate(over="ignore"):
+                stored[...] = block
+            if stored.dtype.itemsize < block.dtype.itemsize:
+                statistics.clipped_count += int((np.isinf(stored) & np.isfinite(block)).sum())
+        statistics.add(stored)
+
+    def _integers(self, block: Array, stored: Array, statistics: Statistics) -> None:
         """Round half to even and saturate; NaN becomes 0. What did not fit is counted, or is an error."""
         limits = np.iinfo(self.dtype)
         with np.errstate(all="ignore"):
             wanted = np.rint((block.astype(np.float64) - self.inter) / self.slope)
         nan = np.isnan(wanted)
-        self.statistics.nan_count += int(nan.sum())
         fits = (wanted >= limits.min) & (wanted < 2.0 ** (limits.bits - (self.dtype.kind == "i")))
-        self._lose(int((~fits).sum()))
-        inside = np.where(fits, wanted, 0).astype(self.dtype)
-        stored = np.where(fits | nan, inside, np.where(wanted > 0, limits.max, limits.min).astype(self.dtype))
-        self.statistics.add(stored * self.slope + self.inter if (self.slope, self.inter) != (1.0, 0.0) else stored)
-        return stored
-
-    def _lose(self, count: int) -> None:
-        self.statistics.clipped_count += count
-        if count and self.cast == "error":
+        lost = int((~fits).sum())
+        if lost and self.cast == "error":
             raise RunError(
-                f"{count} or more voxels do not fit into {self.dtype}: they are NaN or outside its range; "
+                f"{lost} or more voxels do not fit into {self.dtype}: they are NaN or outside its range; "
                 "use --cast clip, --cast rescale (NIfTI), or another --out-dtype"
             )
+        stored[...] = np.where(fits, wanted, 0).astype(self.dtype)
+        if lost:
+            beyond = ~(fits | nan)
+            stored[beyond] = np.where(wanted[beyond] > 0, limits.max, limits.min).astype(self.dtype)
+        statistics.add(stored * self.slope + self.inter if (self.slope, self.inter) != (1.0, 0.0) else stored)
+        statistics.nan_count += int(nan.sum())
+        statistics.clipped_count += lost
 
 
 def rescaling(statistics: Statistics, dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -1,8 +1,10 @@
 """What goes to stdout and stderr. Neither, closed or broken, may spoil an output."""
 
+import io
 import os
 import sys
 import traceback
+from typing import Any, NoReturn
 
 CLOSED_PIPE = 141
 """Exit code when the reader of stdout has gone, as shells report SIGPIPE."""
@@ -32,5 +34,31 @@ def data(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(CLOSED_PIPE) from None
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """Leave with `CLOSED_PIPE`, so that nothing more is said to the reader of stdout that has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(CLOSED_PIPE) from None
+
+
+class DataPipe(io.RawIOBase):
+    """Bytes to stdout; where the reader has gone, the program is left with `CLOSED_PIPE`."""
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor of stdout."""
+        return sys.stdout.fileno()
+
+    def write(self, data: Any) -> int:
+        """Write all of the bytes."""
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            _leave()
+        return len(data)

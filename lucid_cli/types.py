@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lucid_core.errors import ArgumentError
-from lucid_core.units import Length
+from lucid_core.units import ByteSize, Length
 
 MOST = 2**62
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)")
@@ -69,6 +69,19 @@ class LengthType(click.ParamType):
         """Return the `Length` or fail with the legal spellings."""
         try:
             return value if isinstance(value, Length) else Length.parse(str(value))
+        except ArgumentError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class MemorySize(click.ParamType):
+    """A size in memory with its unit: `512M`, `2G`, `1GiB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ByteSize:
+        """Return the `ByteSize` or fail with the legal spellings."""
+        try:
+            return value if isinstance(value, ByteSize) else ByteSize.parse(str(value))
         except ArgumentError as error:
             self.fail(f"{error}.", param, ctx)
 

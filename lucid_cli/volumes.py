@@ -4,6 +4,7 @@ A file's axes are letters in the file's own order: x, y, z, and t, n or c. Befor
 role among n, c, z, y, x (`axes.roles`), and the array is seen as (N, C, D, H, W).
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,10 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core.cutting import cuts
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine
 from lucid_core.problem import ConvProblem
-from lucid_core.regions import Region
+from lucid_core.regions import Region, Triple
 from lucid_core.units import Spacing
 from lucid_core.volume import Shape5, VolumeReader
 
@@ -64,29 +66,67 @@ class VolumeInfo:
         }
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A way to read a source, and what it takes."""
+
+    forward: bool
+    """Whether every plane is read once, in order, and held as long as tiles need it; else regions are read as asked."""
+    memory: int
+    """Bytes, besides the planes that are held."""
+    plane: int = 0
+    """Bytes of a D plane that is held, with all its channels."""
+    planes_at_once: int = 1
+    """Planes that are read together."""
+    spool: int = 0
+    """Bytes of a temporary file that it needs beside the output."""
+    grain: Triple = (1, 1, 1)
+    """Voxels along D, H, W that are stored together, where a region is read as it is asked for."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What writing a target takes."""
+
+    memory: int
+    copies: float
+    """Memory for what is made of a tile's output, as a share of it."""
+    disk: int
+    """Bytes that the output surely takes."""
+    spool: int = 0
+    """Bytes of temporary files beside it."""
+    grain: Triple = (1, 1, 1)
+    """Voxels along D, H, W that are stored together."""
+    in_place: bool = False
+    """Whether regions are written, in any order, where they stay."""
+
+
 class Source(ABC):
     """An input file whose header has been read."""
 
     info: VolumeInfo
     warnings: tuple[str, ...] = ()
+    is_stream = False
+    """Whether it can only be read from its start to its end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
+        """Note how a file stands, None for a pipe."""
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = _stamp(path) if path else None
         self._open = ExitStack()
         """The files that `close` closes."""
 
     @abstractmethod
-    def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:
-        """Return a reader (N, C, D, H, W) for the roles of the axes; `spool_folder` is where temporary data may go."""
+    def readings(self, roles: str) -> list[Reading]:
+        """Return the ways to read it for these roles of the axes, the best first."""
 
-    def window_bytes(self, roles: str, planes: int) -> int:  # noqa: ARG002 - only streams hold planes
-        """Return the memory the reader takes while it holds `planes` D planes."""
-        return 0
+    @abstractmethod
+    def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:
+        """Return a reader (N, C, D, H, W) for the roles of the axes; `spool_folder` is where temporary data may go."""
 
     def finish(self) -> None:
         """Check, after the last read, that the input was whole and did not change meanwhile."""
-        if _stamp(self._path) != self._stamp:
+        if self._path and _stamp(self._path) != self._stamp:
             raise InputError(f"{self._path}: changed while it was read; run again")
 
     def close(self) -> None:
@@ -120,8 +160,14 @@ class Target:
     input_spacing: Spacing | None
     """What the input's spacing was said to be, where `--spacing` said so."""
     compression: str | None
-    tile_planes_whole: bool
-    """Whether tiles are whole planes, so that a single-channel file is written in its own order."""
+    chunks: Triple | None
+    """Shape of HDF5 chunks along D, H, W, where `--chunks` says it."""
+    shuffle: bool | None
+    """Whether bytes are shuffled before HDF5 compresses them, where `--shuffle` says so."""
+    tile: Triple
+    """Voxels along D, H, W of the regions that come, in order; those at the end may be smaller."""
+    voxels: Path | None = None
+    """A file that keeps the voxels plain until all are there, where the run shall be one that can go on."""
     slope: float = 1.0
     inter: float = 0.0
 
@@ -131,21 +177,41 @@ class Target:
         sizes = dict(zip(FIVE, self.shape, strict=True))
         return tuple(sizes[letter] for letter in self.axes)
 
+    @property
+    def whole_planes(self) -> bool:
+        """Whether the regions that come are whole planes, so that one channel comes in the order of D, H, W."""
+        return self.tile[1:] == self.shape[3:]
+
+    def regions(self) -> Iterator[tuple[int, Region]]:
+        """Yield the regions that come, and their volumes, in order."""
+        cut = [cuts(size, step) for size, step in zip(self.shape[2:], self.tile, strict=True)]
+        for batch in range(self.shape[0]):
+            for d, h, w in itertools.product(*cut):
+                yield batch, Region((d[0], h[0], w[0]), (d[1], h[1], w[1]))
+
 
 class Sink(ABC):
-    """Writes voxels that have the output's dtype into temporary files."""
+    """Writes voxels that have the output's dtype into a temporary file, or into a pipe."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
         """The files that `close` closes."""
 
+    def encode(self, batch: int, region: Region, block: Array) -> Any:  # noqa: ARG002
+        """Return the voxels (C, d, h, w) of a region of volume `batch` as `write` wants them: in several threads."""
+        return block
+
     @abstractmethod
-    def write(self, batch: int, region: Region, block: Array) -> None:
-        """Write the voxels (C, d, h, w) of a region of volume `batch`."""
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
+        """Write what `encode` returned for a region; called in the order of the tiles."""
 
     @abstractmethod
     def finish(self) -> None:
         """Write what remains and flush the data to the disk."""
+
+    def closes(self, files: ExitStack) -> None:
+        """Let `close` close these too."""
+        self._open.push(files)
 
     def close(self) -> None:
         """Close the files; after an error, without finishing them."""
@@ -186,18 +252,34 @@ class BoxReader:
     random_access = True
 
     def __init__(
-        self, boxes: Boxes, shape: tuple[int, ...], axes: str, scaling: tuple[float, float] | None = None
+        self,
+        boxes: Boxes,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        axes: str,
+        scaling: tuple[float, float] | None = None,
     ) -> None:
         self.shape = five_shape(shape, axes)
+        self.scaling = scaling
         self._boxes = boxes
+        self._dtype = dtype
         self._axes = axes
-        self._scaling = scaling
 
     def read(self, batch: int, region: Region, out: Array) -> None:
         """Read a region of one volume into `out` (C, d, h, w)."""
         target = file_block(self._axes, out)
         for entries, values in self._boxes.read_box(file_box(self._axes, batch, region, self.shape[1])):
-            convert(values, self._scaling, target[entries])
+            convert(values, self.scaling, target[entries])
+
+    def planes(self, batch: int, first: int, count: int) -> Array:
+        """Return some D planes (C, planes, H, W) of one volume as they are stored."""
+        channels, depth, height, width = self.shape[1:]
+        region = Region((first, 0, 0), (min(first + count, depth), height, width))
+        stored = np.empty((channels, *region.shape), self._dtype)
+        target = file_block(self._axes, stored)
+        for entries, values in self._boxes.read_box(file_box(self._axes, batch, region, channels)):
+            target[entries] = values
+        return stored
 
     def view(self, batch: int, dtype: Any) -> None:
         """Have none: voxels are read."""
@@ -213,4 +295,5 @@ def convert(stored: Array, scaling: tuple[float, float] | None, out: Array) -> N
     else:
         slope, inter = scaling
         with np.errstate(all="ignore"):
-            out[...] = stored.astype(np.float64) * slope + inter
+            for at in np.ndindex(stored.shape[:-2]):
+                out[at] = stored[at].astype(np.float64) * slope + inter

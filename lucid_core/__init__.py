@@ -10,8 +10,8 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
     1  boundary problem geometry volume                 nouns
     2  lattice factors kernels/ algorithms/             one kernel, one way to convolve a module
        compiled/                                        what Numba compiles; imported when it is run
-    3  plan planner                                     choice
-    4  tiling events execute                            tiles
+    3  plan cutting planner                             choice
+    4  tiling events stopwatch execute                  tiles
     5  functional nn/                                   conv3d(...) and the layer
 
 Example::

@@ -12,18 +12,8 @@ class Progress:
     total: int
 
 
-@dataclass(frozen=True)
-class Seconds:
-    """Time spent reading and padding, computing, and writing, each summed over threads."""
-
-    read: float
-    compute: float
-    write: float
+Observer = Callable[[Progress], None]
 
 
-Event = Progress | Seconds
-Observer = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
+def ignore(event: Progress) -> None:
     """Observe nothing."""

@@ -1,16 +1,16 @@
-"""The only loop over tiles: read and pad a block, run the algorithm, write; tile after tile, in order.
+"""The only loop over tiles: read and pad a block, run the algorithm, encode, write; tile after tile, in order.
 
-Every thread, the caller's among them, takes the next tile, computes it in buffers that it keeps from tile to tile, and
-writes it when all tiles before it are written. So `threads` tiles are in work, and no thread waits for another
-to hand it work: with as many threads as cores, a further one that only hands out would wait for a core.
+Every thread, the caller's among them, takes the next tile, computes it in buffers that it keeps from tile to tile,
+encodes it for the writer, and writes it when all tiles before it are written. So `threads` tiles are in work, and
+no thread waits for another to hand it work: with as many threads as cores, a further one that only hands out
+would wait for a core.
 """
 
 import math
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ import numpy.typing as npt
 from lucid_core import blas
 from lucid_core.algorithms import member
 from lucid_core.boundary import Window, fill
-from lucid_core.events import Observer, Progress, Seconds, ignore
+from lucid_core.events import Observer, Progress, ignore
 from lucid_core.plan import Plan
 from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
+from lucid_core.stopwatch import Stopwatch
 from lucid_core.tiling import Tile, tiles
 from lucid_core.volume import VolumeReader, VolumeWriter
 
@@ -30,10 +31,16 @@ Array = npt.NDArray[Any]
 
 
 class _Work:
-    """Everything the tiles of one run share. `read`, `compute` and `write` are called once a tile, in this order."""
+    """What the tiles of one run share. `read`, `compute`, `encode`, `write` are called once a tile, in this order."""
 
     def __init__(
-        self, plan: Plan, weight: Array, bias: Array | None, reader: VolumeReader, writer: VolumeWriter
+        self,
+        plan: Plan,
+        weight: Array,
+        bias: Array | None,
+        reader: VolumeReader,
+        writer: VolumeWriter,
+        stopwatch: Stopwatch,
     ) -> None:
         self.problem = plan.problem
         self.algorithm = member(plan.algorithm, plan.engine)
@@ -41,20 +48,12 @@ class _Work:
         self.bias = bias
         self.reader = reader
         self.writer = writer
-        self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        with self._lock:
-            self.seconds[stage] += time.perf_counter() - began
+        self._stage = stopwatch.stage
 
     def read(self, tile: Tile, scratch: Scratch) -> Window:
         """Return the padded block of a tile: a window on the volume where it is in memory, else read and filled."""
         problem = self.problem
-        with self._timed("read"):
+        with self._stage("read"):
             volume = self.reader.view(tile.batch, problem.dtype)
             if volume is not None:
                 return Window(volume, tile.source, problem.padding_mode)
@@ -62,9 +61,14 @@ class _Work:
             fill(block, tile.source, problem.size, problem.padding_mode, partial(self.reader.read, tile.batch))
         return Window(block, Region((0, 0, 0), tile.source.shape), problem.padding_mode)
 
+    def forget(self, tile: Tile) -> None:
+        """Let the reader drop what neither this tile nor later ones read."""
+        with self._stage("read"):
+            self.reader.forget(tile.batch, tile.keep)
+
     def compute(self, tile: Tile, window: Window, scratch: Scratch) -> Array:
         """Return the output (O, d, h, w) of a tile, in the writer's memory where it offers some."""
-        with self._timed("compute"), np.errstate(all="ignore"):
+        with self._stage("compute"), np.errstate(all="ignore"):
             out = self.writer.view(tile.batch, tile.out)
             if out is None:
                 out = scratch.array("out", (self.problem.out_channels, *tile.out.shape), self.problem.dtype)
@@ -75,11 +79,16 @@ class _Work:
         """Say whether a tile is computed in the writer's memory, and need not be written."""
         return self.writer.view(tile.batch, tile.out) is not None
 
-    def write(self, tile: Tile, out: Array) -> None:
-        """Write the output of a tile, unless it was computed in place."""
-        with self._timed("write"):
+    def encode(self, tile: Tile, out: Array) -> Any:
+        """Return the output of a tile as the writer wants it; nothing where it was computed in place."""
+        with self._stage("write"):
+            return None if self.in_place(tile) else self.writer.encode(tile.batch, tile.out, out)
+
+    def write(self, tile: Tile, encoded: Any) -> None:
+        """Write what `encode` made of a tile."""
+        with self._stage("write"):
             if not self.in_place(tile):
-                self.writer.write(tile.batch, tile.out, out)
+                self.writer.write(tile.batch, tile.out, encoded)
 
 
 def execute(
@@ -89,35 +98,41 @@ def execute(
     reader: VolumeReader,
     writer: VolumeWriter,
     observe: Observer = ignore,
+    *,
+    stopwatch: Stopwatch | None = None,
+    finished: int = 0,
 ) -> None:
-    """Carry out a plan: weight (O, C/g, K_D, K_H, K_W) and bias (O,) have the problem's dtype."""
-    work = _Work(plan, weight, bias, reader, writer)
-    total, done = math.prod(plan.problem.out_shape), 0
+    """Carry out a plan: weight (O, C/g, K_D, K_H, K_W) and bias (O,) have the problem's dtype.
 
-    def finish(tile: Tile, out: Array) -> None:
+    `stopwatch` is told what threads are doing; the first `finished` tiles are taken for written, and left out.
+    """
+    work = _Work(plan, weight, bias, reader, writer, stopwatch or Stopwatch())
+    channels, total = plan.problem.out_channels, math.prod(plan.problem.out_shape)
+    done = channels * sum(tile.out.voxels for tile in islice(tiles(plan), finished))
+
+    def finish(tile: Tile, encoded: Any) -> None:
         nonlocal done
-        work.write(tile, out)
-        done += plan.problem.out_channels * tile.out.voxels
+        work.write(tile, encoded)
+        done += channels * tile.out.voxels
         observe(Progress(done, total))
 
-    observe(Progress(0, total))
+    observe(Progress(done, total))
     with blas.single_threaded():
-        _Crew(plan, work, finish).run(min(plan.threads, plan.tiles))
-    observe(Seconds(**work.seconds))
+        _Crew(plan, work, finish, finished).run(min(plan.threads, plan.tiles))
 
 
 class _Crew:
     """Threads that share the tiles of a run."""
 
-    def __init__(self, plan: Plan, work: _Work, finish: Callable[[Tile, Array], None]) -> None:
+    def __init__(self, plan: Plan, work: _Work, finish: Callable[[Tile, Any], None], finished: int) -> None:
         self._work = work
         self._finish = finish
         self._batch_size = plan.batch_size or plan.problem.batch
         self._tiles_per_volume = plan.tiles // max(plan.problem.batch, 1)
-        self._tiles = enumerate(tiles(plan))
+        self._tiles = islice(enumerate(tiles(plan)), finished, None)
         self._taking, self._finishing, self._state = threading.Lock(), threading.Lock(), threading.Condition()
         self._finished: set[int] = set()
-        self._first = 0
+        self._first = finished
         self._ended: list[threading.Thread] = []
         self._error: BaseException | None = None
 
@@ -157,8 +172,9 @@ class _Crew:
             while (taken := self._take(scratch)) is not None:
                 place, tile, window = taken
                 out = self._work.compute(tile, window or self._work.read(tile, scratch), scratch)
+                encoded = self._work.encode(tile, out)
                 if self._work.in_place(tile) or self._wait(partial(self._is_next, place)):
-                    self._end(place, tile, out)
+                    self._end(place, tile, encoded)
         except BaseException as error:
             self._fail(error)
 
@@ -179,7 +195,7 @@ class _Crew:
             if tile is None or not self._wait(lambda: self._in_work(place) <= self._batch_size):
                 return None
             reader = self._work.reader
-            reader.forget(tile.batch, tile.keep)
+            self._work.forget(tile)
             return place, tile, None if reader.random_access else self._work.read(tile, scratch)
 
     def _in_work(self, place: int) -> int:
@@ -192,10 +208,10 @@ class _Crew:
             self._state.wait_for(lambda: self._error or ready())
             return not self._error
 
-    def _end(self, place: int, tile: Tile, out: Array) -> None:
+    def _end(self, place: int, tile: Tile, encoded: Any) -> None:
         """Write a tile and tell of it."""
         with self._finishing:
-            self._finish(tile, out)
+            self._finish(tile, encoded)
         with self._state:
             self._finished.add(place)
             while self._first in self._finished:

@@ -122,6 +122,12 @@ def available_bytes() -> int | None:
     return min(limits) if limits else None
 
 
+def resident_bytes() -> int | None:
+    """Return the memory that this process has resident, None where the system does not say."""
+    fields = _read(Path("/proc/self/statm")).split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()

@@ -6,6 +6,11 @@ from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
 from lucid_core.units import format_bytes
 
+PROCESS_BYTES = 100 << 20
+"""Resident memory of the interpreter with NumPy, nibabel and h5py."""
+COMPILER_BYTES = 176 << 20
+"""Resident memory of Numba after it compiled a kernel."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -18,6 +23,26 @@ class Candidate:
     accuracy: str
     error_bound: float
     """Factor of sum |x||w| + |b| that the error stays under."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What the process and the two ends of a run, reading and writing, take beside the tiles in work, in bytes."""
+
+    process: int = PROCESS_BYTES
+    """The interpreter and its libraries."""
+    compiler: int = COMPILER_BYTES
+    """What compiled kernels add to it, where they run."""
+    reader: int = 0
+    plane: int = 0
+    """An input D plane, all channels, of a reader that holds planes from the first to the last a tile needs."""
+    planes_at_once: int = 1
+    """Planes such a reader reads together."""
+    writer: int = 0
+    copies: float = 0.0
+    """What casting and encoding a tile's output takes, as a share of it."""
+    grain: Triple = (1, 1, 1)
+    """Output voxels along D, H, W that are stored together: tiles are multiples of this where they can be."""
 
 
 @dataclass(frozen=True)

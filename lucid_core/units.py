@@ -70,6 +70,30 @@ class Length:
         return d, h, w
 
 
+_BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BYTES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)\s*([kmgt]i?)b?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ByteSize:
+    """A size in memory: `512M` and `2GB` count in powers of 1000, `1GiB` in powers of 1024."""
+
+    count: int
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ByteSize":
+        """Read a number with its unit; a bare number is an `ArgumentError`."""
+        match = _SIZE.fullmatch(text.strip())
+        if not match:
+            raise ArgumentError(f"{text!r} is not a size in memory: write it like 512M, 2G or 1GiB")
+        return cls(int(float(match[1]) * _BYTES[match[2].lower()]), text.strip())
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def format_bytes(count: float) -> str:
     """Return a number of bytes as people read it: `512 B`, `1.5 GiB`."""
     units = iter(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))

@@ -42,13 +42,16 @@ class VolumeReader(Protocol):
 
 
 class VolumeWriter(Protocol):
-    """A batch of volumes to write, one tile after another in the order of the tiles, by any thread."""
+    """A batch of volumes to write: tiles are encoded by several threads at once, and written in order, one by one."""
 
     def view(self, batch: int, region: Region) -> npt.NDArray[Any] | None:
-        """Return memory (C, d, h, w) to compute the region into directly, or None: then `write` is called."""
+        """Return memory (C, d, h, w) to compute the region into directly, or None: `encode` and `write` are called."""
 
-    def write(self, batch: int, region: Region, block: npt.NDArray[Any]) -> None:
-        """Write the voxels `block` (C, d, h, w) of a region."""
+    def encode(self, batch: int, region: Region, block: npt.NDArray[Any]) -> Any:
+        """Return the voxels `block` (C, d, h, w) of a region as `write` wants them; may view `block`."""
+
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
+        """Write what `encode` returned for a region; called in the order of the tiles."""
 
 
 class ArrayReader:
@@ -91,9 +94,13 @@ class ArrayWriter:
         view: npt.NDArray[Any] = self._array[(batch, slice(None), *region.slices)]
         return view
 
-    def write(self, batch: int, region: Region, block: npt.NDArray[Any]) -> None:
-        """Copy `block` into the region."""
-        self._array[(batch, slice(None), *region.slices)] = block
+    def encode(self, batch: int, region: Region, block: npt.NDArray[Any]) -> npt.NDArray[Any]:  # noqa: ARG002
+        """Return the block as it is."""
+        return block
+
+    def write(self, batch: int, region: Region, encoded: npt.NDArray[Any]) -> None:
+        """Copy a block into the region."""
+        self._array[(batch, slice(None), *region.slices)] = encoded
 
 
 def promoted(dtype: npt.DTypeLike) -> np.dtype[Any]:

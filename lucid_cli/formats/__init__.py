@@ -5,13 +5,13 @@ A format module has `SUFFIXES`, `open_source(spec)` returning a `Source` (header
 holds what each must do.
 """
 
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from lucid_core.errors import ArgumentError
-from lucid_core.registry import members
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,27 @@ class Spec:
     suffix: str
     """Suffix that says the format, in lower case, or '' where none is known."""
 
+    @property
+    def is_pipe(self) -> bool:
+        """Whether it is `-`: a NIfTI on stdin or stdout."""
+        return str(self.path) == PIPE
+
     def __str__(self) -> str:
         return f"{self.path}:{self.inner}" if self.inner else str(self.path)
 
     @property
     def stem(self) -> str:
         """Name of the file without its suffix."""
+        if self.is_pipe:
+            return "stdin"
         return self.path.name[: -len(self.suffix)] if self.suffix else self.path.name
 
 
+PIPE = "-"
 SUFFIXES = {
     ".nii": "nifti",
     ".nii.gz": "nifti",
+    ".nii.zst": "nifti",
     ".hdr": "nifti",
     ".img": "nifti",
     ".h5": "hdf5",
@@ -48,6 +57,8 @@ _WITH_DATASET = re.compile(r"(?P<path>.*\.(?:h5|hdf5)):{1,2}(?P<inner>/.*|[^/:\\
 
 def parse_spec(text: str) -> Spec:
     """Split `file.h5:/group/data` (also with `::`) into path and dataset, and find the suffix of the path."""
+    if text == PIPE:
+        return Spec(Path(PIPE), None, ".nii")
     match = _WITH_DATASET.fullmatch(text)
     name, inner = (match["path"], match["inner"]) if match else (text, None)
     lower = Path(name).name.lower()
@@ -59,4 +70,4 @@ def format_of(spec: Spec) -> ModuleType:
     """Return the module for a file's suffix, or raise `ArgumentError` with the suffixes there are."""
     if not spec.suffix:
         raise ArgumentError(f"{spec.path}: the suffix says no format known here; legal: {', '.join(SUFFIXES)}")
-    return members(__name__)[SUFFIXES[spec.suffix]]
+    return importlib.import_module(f"{__name__}.{SUFFIXES[spec.suffix]}")

@@ -6,26 +6,47 @@ maps voxel (x, y, z) to the world in `units`, mm unless said. Both follow the ou
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
 
-from lucid_cli.compression import gzip_level
+from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
-from lucid_cli.rawfile import WatchedFile
-from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, convert, file_block, file_box, five_shape
+from lucid_cli.planes import window
+from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
+from lucid_cli.streams import LIKELY_RATIO, SpooledSink
+from lucid_cli.volumes import (
+    Array,
+    BoxReader,
+    Reading,
+    Sink,
+    Source,
+    Target,
+    VolumeInfo,
+    Writing,
+    file_block,
+    file_box,
+    five_shape,
+)
 from lucid_core.errors import InputError, LucidError, OutputError
 from lucid_core.geometry import affine_of, is_usable, spacing_of
 from lucid_core.regions import Region
 from lucid_core.units import MM_PER_UNIT, Spacing
-from lucid_core.volume import Shape5, VolumeReader
+from lucid_core.volume import VolumeReader
 
 DEFAULT_DATASET = "/data"
 OWN_ATTRIBUTES = ("element_size_um", "affine", "axes")
 """Attributes that follow the output; `units` does too, where it says those of the affine."""
+LIBRARY_BYTES = 8 << 20
+"""Memory that the HDF5 library takes, its cache of chunks included."""
+CHUNK = 64
+"""Largest size of a chunk along an axis where nothing says its shape."""
 DIMENSION_SCALES = ("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST")
 """Attributes by which HDF5 ties datasets to one another."""
 MOST_ATTRIBUTE_BYTES = 60000
@@ -119,40 +140,43 @@ class Hdf5Source(Source):
         rank = dataset.ndim
         return VolumeInfo(name, "hdf5", dataset.shape, AXES[rank], dataset.dtype.name, spacing, affine, details)
 
-    def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002 - nothing to spool
+    def readings(self, roles: str) -> list[Reading]:
+        """Read whole rows of chunks forward, so that each chunk is decompressed once; else as asked."""
+        shape = five_shape(self.info.shape, roles)
+        plane = shape[1] * math.prod(shape[3:]) * self.dataset.dtype.itemsize
+        grain = five_shape(self.dataset.chunks, roles)[2:] if self.dataset.chunks else (1, 1, 1)
+        rows = grain[0] if self.dataset.chunks else max(1, READ_BYTES // plane)
+        chunk = math.prod(self.dataset.chunks or ()) * self.dataset.dtype.itemsize
+        forward = Reading(True, LIBRARY_BYTES + 3 * chunk + rows * plane, plane, rows)
+        return [forward, Reading(False, LIBRARY_BYTES + 3 * chunk + RANDOM_READ_BYTES, grain=grain)]
+
+    def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002
         """Return a reader over the dataset."""
-        return DatasetReader(self.dataset, roles, self.info.path)
+        boxes = BoxReader(_DatasetBoxes(self.dataset, self.info.path), self.info.shape, self.dataset.dtype, roles)
+        return window(boxes, reading.planes_at_once) if reading.forward else boxes
 
 
-class DatasetReader:
-    """Reads regions of a dataset; implements `VolumeReader`."""
+class _DatasetBoxes:
+    """Reads boxes of a dataset; implements `Boxes`."""
 
-    random_access = True
-
-    def __init__(self, dataset: Any, roles: str, name: str) -> None:
+    def __init__(self, dataset: Any, name: str) -> None:
         self._dataset = dataset
-        self._roles = roles
         self._name = name
 
-    @property
-    def shape(self) -> Shape5:
-        """Shape (N, C, D, H, W)."""
-        return five_shape(self._dataset.shape, self._roles)
-
-    def read(self, batch: int, region: Region, out: Any) -> None:
-        """Read a region of one volume into `out` (C, d, h, w)."""
-        box = file_box(self._roles, batch, region, self.shape[1])
-        try:
-            values = self._dataset[box]
-        except OSError as error:
-            raise InputError(f"{self._name}: damaged or unreadable data: {error}") from error
-        convert(values, None, file_block(self._roles, out))
-
-    def view(self, batch: int, dtype: Any) -> None:
-        """Have none: voxels are read."""
-
-    def forget(self, batch: int, plane: int) -> None:
-        """Nothing is held."""
+    def read_box(self, box: tuple[slice, ...]) -> Iterator[tuple[slice, Array]]:
+        """Yield the values of a box, some rows of chunks along its first axis at a time."""
+        chunk = self._dataset.chunks[0] if self._dataset.chunks else 1
+        entry = math.prod(one.stop - one.start for one in box[1:]) * self._dataset.dtype.itemsize
+        step = max(1, READ_BYTES // max(entry * chunk, 1)) * chunk
+        first = box[0].start
+        while first < box[0].stop:
+            last = min(first - first % chunk + step, box[0].stop)
+            try:
+                values = self._dataset[(slice(first, last), *box[1:])]
+            except OSError as error:
+                raise InputError(f"{self._name}: damaged or unreadable data: {error}") from error
+            yield slice(first - box[0].start, last - box[0].start), values
+            first = last
 
 
 def _volumes(file: Any) -> list[str]:
@@ -210,9 +234,9 @@ class Hdf5Sink(Sink):
             raise OutputError(f"{inner!r} is no name for a dataset: {error}") from error
         _write_attributes(self._dataset, target)
 
-    def write(self, batch: int, region: Region, block: Any) -> None:
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
         """Write one region."""
-        self._dataset[file_box(self._axes, batch, region, self._channels)] = file_block(self._axes, block)
+        self._dataset[file_box(self._axes, batch, region, self._channels)] = file_block(self._axes, encoded)
         self._raw.check()
 
     def finish(self) -> None:
@@ -223,21 +247,40 @@ class Hdf5Sink(Sink):
 
 
 def _storage(target: Target) -> dict[str, Any]:
-    """Return how the dataset is stored: as said by `--compression`, else like the input dataset, else plain."""
+    """Return how the dataset is stored: as the options say, else like the input dataset, else plain."""
     source = target.source.dataset if isinstance(target.source, Hdf5Source) else None
+    storage: dict[str, Any] = {}
     if target.compression is not None:
-        level = gzip_level(target.compression, 0)
-        return {"compression": "gzip", "compression_opts": level, "shuffle": True} if level else {}
-    if source is None or source.chunks is None:
-        return {}
-    storage: dict[str, Any] = {"chunks": True}
-    if source.ndim == len(target.file_shape):
-        storage["chunks"] = tuple(min(pair) for pair in zip(source.chunks, target.file_shape, strict=True))
-    if source.compression in ("gzip", "lzf"):
-        storage |= {"compression": source.compression, "shuffle": source.shuffle}
+        if level := compression_level(target.compression, 0):
+            storage = {"compression": "gzip", "compression_opts": level, "shuffle": True}
+    elif source is not None and source.compression in ("gzip", "lzf"):
+        storage = {"compression": source.compression, "shuffle": source.shuffle}
         if source.compression == "gzip":
             storage["compression_opts"] = source.compression_opts
+    if storage and target.shuffle is not None:
+        storage["shuffle"] = target.shuffle
+    chunks = _chunks(target, source)
+    if chunks or storage:
+        storage["chunks"] = chunks or _default_chunks(target)
     return storage
+
+
+def _chunks(target: Target, source: Any) -> tuple[int, ...] | None:
+    """Return the shape of chunks that `--chunks` or the input dataset says."""
+    if target.chunks is not None:
+        sizes = dict(zip("zyx", target.chunks, strict=True))
+        return tuple(min(sizes.get(axis, 1), size) for axis, size in zip(target.axes, target.file_shape, strict=True))
+    plain = target.compression == "none"
+    if source is None or source.chunks is None or source.ndim != len(target.file_shape) or plain:
+        return None
+    return tuple(min(pair) for pair in zip(source.chunks, target.file_shape, strict=True))
+
+
+def _default_chunks(target: Target) -> tuple[int, ...]:
+    """Return cubes of one channel: small enough to read a part, large enough to compress."""
+    return tuple(
+        min(CHUNK, size) if axis in "zyx" else 1 for axis, size in zip(target.axes, target.file_shape, strict=True)
+    )
 
 
 def _write_attributes(dataset: Any, target: Target) -> None:
@@ -261,7 +304,42 @@ def open_source(spec: Spec) -> Source:
 
 def open_sink(temporaries: list[Path], target: Target, spec: Spec) -> Sink:
     """Open a temporary HDF5 file to write the dataset of `spec`, `/data` unless it names one."""
-    return Hdf5Sink(temporaries[0], target, spec.inner or DEFAULT_DATASET)
+    sink = Hdf5Sink(temporaries[0], target, spec.inner or DEFAULT_DATASET)
+    if target.voxels is None:
+        return sink
+    with ExitStack() as stack:
+        stack.callback(sink.close)
+        file = stack.enter_context(target.voxels.open("r+b"))
+        spooled = SpooledSink(file, target.axes, target, sink, partial(_pour, file, target, sink))
+        spooled.closes(stack.pop_all())
+    return spooled
+
+
+def _pour(file: IO[bytes], target: Target, sink: Sink, plain: RawFile) -> None:
+    """Write the voxels of a plain file region by region, as they would have come."""
+    stored = target.dtype.newbyteorder("<")
+    boxes = BoxReader(RawReader(file, 0, plain.shape, stored, "the temporary file"), plain.shape, stored, target.axes)
+    for batch, region in target.regions():
+        block = np.empty((target.shape[1], *region.shape), target.dtype)
+        boxes.read(batch, region, block)
+        sink.write(batch, region, sink.encode(batch, region, block))
+
+
+def writing(target: Target, spec: Spec) -> Writing:  # noqa: ARG001
+    """Return what writing a target takes; compressed voxels are taken for a quarter of their size."""
+    storage = _storage(target)
+    size = math.prod(target.shape) * target.dtype.itemsize
+    chunks = storage.get("chunks")
+    grain = five_shape(chunks, target.axes)[2:] if chunks else (1, 1, 1)
+    chunk = math.prod(chunks or ()) * target.dtype.itemsize
+    packed = size // LIKELY_RATIO if "compression" in storage else size
+    return Writing(
+        memory=LIBRARY_BYTES + 3 * chunk,
+        copies=RAW_COPIES,
+        disk=packed,
+        spool=size if target.voxels else 0,
+        grain=grain,
+    )
 
 
 def files(spec: Spec) -> list[Path]:

@@ -4,10 +4,12 @@ Axes x, y, z come first and fastest, so a D plane is contiguous. A compressed fi
 forward; several channels, which a stream would want one after the other, go through a nameless temporary file.
 """
 
-import gzip
+import io
 import math
 import os
+import sys
 import tempfile
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,11 +17,13 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from lucid_cli import nifti_header as headers
-from lucid_cli.compression import DEFAULT_GZIP_LEVEL, gzip_level
+from lucid_cli.compression import CHUNK_BYTES, Codec, codec_of, compression_of, decompressed, open_stream
 from lucid_cli.formats import Spec
-from lucid_cli.planes import PlaneStream, drain, is_compressed, open_stream, skip, spool
-from lucid_cli.rawfile import RawFile, RawReader
-from lucid_cli.volumes import BoxReader, Sink, Source, Target, VolumeInfo, five_shape
+from lucid_cli.planes import PlaneWindow, drain, reading, skip, spool, stream_fetch, window
+from lucid_cli.rawfile import RawFile, RawReader, raw_readings, raw_writing
+from lucid_cli.streams import SpooledSink, StreamSink, is_spooled, plain_file, stream_writing
+from lucid_cli.talk import DataPipe
+from lucid_cli.volumes import BoxReader, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, spacing_of
 from lucid_core.regions import Region
@@ -29,32 +33,42 @@ from lucid_core.volume import VolumeReader
 AXES = {3: "xyz", 4: "xyzt", 5: "xyznc"}
 """Axes by rank; the 4th is time, unless the layer makes it channels (`axes.roles`)."""
 
+STREAMED = (".nii.gz", ".nii.zst")
+"""Suffixes of outputs that are written forward."""
+DECOMPRESSION_BYTES = 4 << 20
+"""Memory that decompressing a stream takes."""
+
 
 class NiftiSource(Source):
     """A NIfTI file or pair."""
 
     def __init__(self, spec: Spec) -> None:
         header_path, self._data_path = _pair(spec)
-        super().__init__(self._data_path)
-        self._name = str(spec.path)
-        with open_stream(header_path) as stream:
+        super().__init__(None if spec.is_pipe else self._data_path)
+        self._name = "stdin" if spec.is_pipe else str(spec.path)
+        self._pipe = self._open.enter_context(_stdin()) if spec.is_pipe else None
+        with nullcontext(self._pipe) if self._pipe else open_stream(header_path) as stream:
             self.header = headers.read_header(stream, self._name)
+            self._compressed = compression_of(stream)
         if header_path == self._data_path and not self.header.is_single:
             raise InputError(f"{self._name}: is the header of a pair; name it .hdr, beside its .img")
-        with open_stream(self._data_path) as stream:
-            self._compressed = is_compressed(stream)
+        if header_path != self._data_path:
+            with open_stream(self._data_path) as stream:
+                self._compressed = compression_of(stream)
+        self.is_stream = self._pipe is not None or self._compressed is not None
         self._shape = headers.shape(self.header, self._name)
         self._dtype = headers.stored_dtype(self.header, self._name)
         self._scaling = headers.scaling(self.header, self._name)
         self._offset = headers.data_offset(self.header, self._name)
-        self._check_size()
+        self._bytes = math.prod(self._shape) * self._dtype.itemsize
+        if not self.is_stream:
+            self._check_size()
         self.info = self._describe(spec.suffix)
 
     def _check_size(self) -> None:
         """Refuse, before anything is allocated, a header that promises more voxels than the file holds."""
-        self._bytes = math.prod(self._shape) * self._dtype.itemsize
         found = self._data_path.stat().st_size - self._offset
-        if not self._compressed and found < self._bytes:
+        if found < self._bytes:
             raise InputError(
                 f"{self._name}: the file is cut short: expected {self._bytes} bytes of voxels for shape "
                 f"{self._shape} of {self._dtype.name}, found {max(found, 0)}"
@@ -67,7 +81,7 @@ class NiftiSource(Source):
             "orientation": None if affine is None else "".join(aff2axcodes(affine)),
             "units": {"space": spatial, "time": temporal},
             "scaling": {"slope": self._scaling[0], "inter": self._scaling[1]} if self._scaling else None,
-            "compression": "gzip" if self._compressed else None,
+            "compression": self._compressed,
         }
         version = 1 if int(self.header["sizeof_hdr"]) == 348 else 2
         kind = "pair" if suffix in (".hdr", ".img") else "single file"
@@ -101,37 +115,57 @@ class NiftiSource(Source):
         )
         return d, h, w
 
-    def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:
-        """Return a reader: over the file, or over the stream of a compressed one."""
+    def readings(self, roles: str) -> list[Reading]:
+        """Read plane by plane; a compressed file is one stream, spooled where its channels follow one another."""
         shape = five_shape(self._shape, roles)
-        if not self._compressed:
+        if not self.is_stream:
+            return raw_readings(shape, self._dtype, by_planes=True)
+        spooled = raw_readings(shape, self._dtype, by_planes=True, spool=self._bytes)
+        if shape[1] > 1:
+            return spooled
+        plane = math.prod(shape[3:]) * self._dtype.itemsize
+        return [Reading(True, DECOMPRESSION_BYTES, plane), spooled[-1]]
+
+    def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:
+        """Return a reader: over the file, over the stream of a compressed one, or over what it was spooled to."""
+        shape = five_shape(self._shape, roles)
+        if not self.is_stream:
             file = self._open.enter_context(open_stream(self._data_path))
-            return self._boxes(file, self._offset, roles)
+            return self._boxes(file, self._offset, roles, reading)
+        self._stream = self._begun()
+        if not reading.spool:
+            return PlaneWindow(shape, stream_fetch(self._stream, self._name, shape, self._dtype), self._scaling)
+        spooled = self._open.enter_context(spool(self._stream, self._bytes, self._name, spool_folder))
+        return self._boxes(spooled, 0, roles, reading)
+
+    def _begun(self) -> IO[bytes]:
+        """Return the stream at its first voxel."""
+        if self._pipe is not None:
+            return self._pipe
         self._open.close()
-        self._stream = self._open.enter_context(open_stream(self._data_path))
-        skip(self._stream, self._offset, self._name)
-        if shape[1] == 1:
-            return PlaneStream(self._stream, self._name, shape, self._dtype, self._scaling)
-        return self._boxes(
-            self._open.enter_context(spool(self._stream, self._bytes, self._name, spool_folder)), 0, roles
-        )
+        stream = self._open.enter_context(open_stream(self._data_path))
+        skip(stream, self._offset, self._name)
+        return stream
 
-    def _boxes(self, file: IO[bytes], start: int, roles: str) -> VolumeReader:
+    def _boxes(self, file: IO[bytes], start: int, roles: str, reading: Reading) -> VolumeReader:
         """Return a reader over voxels that lie plain in a file: x fastest is C order of the reversed axes."""
-        boxes = RawReader(file, start, self._shape[::-1], self._dtype, self._name)
-        return BoxReader(boxes, self._shape[::-1], roles[::-1], self._scaling)
-
-    def window_bytes(self, roles: str, planes: int) -> int:
-        """Return what the planes held of a compressed file take."""
-        shape = five_shape(self._shape, roles)
-        streamed = self._compressed and shape[1] == 1
-        return planes * shape[3] * shape[4] * self._dtype.itemsize if streamed else 0
+        raw = RawReader(file, start, self._shape[::-1], self._dtype, self._name)
+        boxes = BoxReader(raw, self._shape[::-1], self._dtype, roles[::-1], self._scaling)
+        return window(boxes, reading.planes_at_once) if reading.forward else boxes
 
     def finish(self) -> None:
         """Compare the checksums of a compressed file, which stand at its end."""
-        if self._compressed:
+        if self.is_stream:
             drain(self._stream, self._name)
         super().finish()
+
+
+def _stdin() -> IO[bytes]:
+    """Return what comes in on stdin, decompressed."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("stdin: is no pipe and no file; put a NIfTI into it, or name a file")
+    with reading("stdin"):
+        return decompressed(io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False), CHUNK_BYTES))
 
 
 def _pair(spec: Spec) -> tuple[Path, Path]:
@@ -147,6 +181,8 @@ def _pair(spec: Spec) -> tuple[Path, Path]:
 
 def files(spec: Spec) -> list[Path]:
     """Return the files that an output of this name consists of, in the order they are put in place."""
+    if spec.is_pipe:
+        return []
     if spec.suffix not in (".hdr", ".img"):
         return [spec.path]
     upper = spec.path.name[-3:].isupper()
@@ -166,9 +202,9 @@ class RawSink(Sink):
         file = self._open.enter_context(temporaries[0].open("r+b"))
         self._file = RawFile(file, header if single else b"", target.file_shape[::-1], target.dtype)
 
-    def write(self, batch: int, region: Region, block: Any) -> None:
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
         """Write one region."""
-        self._file.write_region(self._axes, batch, region, block)
+        self._file.write_region(self._axes, batch, region, encoded)
 
     def finish(self) -> None:
         """Write the header of a pair and flush to the disk."""
@@ -178,40 +214,6 @@ class RawSink(Sink):
                 file.write(self._header_bytes)
                 file.flush()
                 os.fsync(file.fileno())
-
-
-class GzipSink(Sink):
-    """Writes `.nii.gz` forward; regions that do not come in the file's order are spooled first."""
-
-    def __init__(self, temporary: Path, target: Target, header: bytes) -> None:
-        super().__init__()
-        self._file = self._open.enter_context(temporary.open("r+b"))
-        self._gzip = gzip.GzipFile("", "wb", gzip_level(target.compression, DEFAULT_GZIP_LEVEL), self._file, mtime=0)
-        self._dtype = target.dtype.newbyteorder("<")
-        self._axes = target.axes[::-1]
-        self._spool: RawFile | None = None
-        if target.shape[1] == 1 and target.tile_planes_whole:
-            self._gzip.write(header)
-        else:
-            nameless = tempfile.TemporaryFile(dir=temporary.parent)  # noqa: SIM115 - `close` closes it
-            self._open.enter_context(nameless)
-            self._spool = RawFile(nameless, header, target.file_shape[::-1], target.dtype)
-
-    def write(self, batch: int, region: Region, block: Any) -> None:
-        """Write one region, the next in order unless they are spooled."""
-        if self._spool is not None:
-            self._spool.write_region(self._axes, batch, region, block)
-        else:
-            self._gzip.write(np.ascontiguousarray(block, self._dtype).reshape(-1).view(np.uint8).data)
-
-    def finish(self) -> None:
-        """Compress what was spooled, end the stream and flush to the disk."""
-        if self._spool is not None:
-            for chunk in self._spool.read_all():
-                self._gzip.write(chunk)
-        self._gzip.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
 
 def open_source(spec: Spec) -> Source:
@@ -224,6 +226,30 @@ def open_sink(temporaries: list[Path], target: Target, spec: Spec) -> Sink:
     source = target.source.header if isinstance(target.source, NiftiSource) else None
     single = spec.suffix not in (".hdr", ".img")
     header = headers.header_bytes(headers.output_header(target, source, single))
-    if spec.suffix == ".nii.gz":
-        return GzipSink(temporaries[0], target, header)
+    if spec.is_pipe:
+        suffix = ".nii" if target.compression in (None, "none") else ".nii.gz"
+        return _stream_sink(None, target, header, codec_of(suffix, target.compression))
+    if spec.suffix in STREAMED:
+        return _stream_sink(temporaries[0], target, header, codec_of(spec.suffix, target.compression))
     return RawSink(temporaries, target, header)
+
+
+def writing(target: Target, spec: Spec) -> Writing:
+    """Return what writing a target takes."""
+    if spec.suffix in STREAMED or spec.is_pipe:
+        return stream_writing(target)
+    return raw_writing(target)
+
+
+def _stream_sink(temporary: Path | None, target: Target, header: bytes, codec: Codec) -> Sink:
+    """Write forward, to stdout where there is no file; regions that are no whole planes are spooled first."""
+    folder = temporary.parent if temporary else Path(tempfile.gettempdir())
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(temporary.open("r+b")) if temporary else DataPipe()
+        stream = StreamSink(file, target, header, codec, folder)
+        sink: Sink = stream
+        if is_spooled(target):
+            plain = stack.enter_context(plain_file(target, folder))
+            sink = SpooledSink(plain, target.axes[::-1], target, stream, stream.pour)
+        sink.closes(stack.pop_all())
+    return sink

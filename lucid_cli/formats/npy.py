@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from lucid_cli.formats import Spec
-from lucid_cli.rawfile import RawFile, RawReader
-from lucid_cli.volumes import BoxReader, Sink, Source, Target, VolumeInfo
+from lucid_cli.planes import window
+from lucid_cli.rawfile import RawFile, RawReader, raw_readings, raw_writing
+from lucid_cli.volumes import BoxReader, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import ArgumentTypeError, InputError
 from lucid_core.regions import Region
 from lucid_core.volume import VolumeReader, arithmetic_dtype
@@ -30,6 +31,7 @@ class NpySource(Source):
         except Exception as error:
             raise InputError(f"{spec.path}: not a readable .npy file: {' '.join(str(error).split())}") from error
         check_array(str(spec.path), mapped.shape, mapped.dtype)
+        self._file = spec.path
         self._array = (mapped.offset, mapped.shape, mapped.dtype, mapped.flags.c_contiguous)
         self.info = VolumeInfo(
             str(spec.path),
@@ -41,13 +43,21 @@ class NpySource(Source):
             None,
         )
 
-    def reader(self, roles: str, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002 - nothing to spool
+    def readings(self, roles: str) -> list[Reading]:
+        """Read forward where D is outermost in the file."""
+        _, _, dtype, c_order = self._array
+        order = roles if c_order else roles[::-1]
+        by_planes = order.index("z") < min(order.index("y"), order.index("x"))
+        return raw_readings(five_shape(self.info.shape, roles), dtype, by_planes=by_planes)
+
+    def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002
         """Return a reader; an array in Fortran order is one in C order of the reversed axes."""
         offset, shape, dtype, c_order = self._array
         if not c_order:
             shape, roles = shape[::-1], roles[::-1]
-        file = self._open.enter_context(self._path.open("rb"))
-        return BoxReader(RawReader(file, offset, shape, dtype, self.info.path), shape, roles)
+        file = self._open.enter_context(self._file.open("rb"))
+        boxes = BoxReader(RawReader(file, offset, shape, dtype, self.info.path), shape, dtype, roles)
+        return window(boxes, reading.planes_at_once) if reading.forward else boxes
 
 
 def check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -76,9 +86,9 @@ class NpySink(Sink):
         file = self._open.enter_context(temporary.open("r+b"))
         self._file = RawFile(file, header.getvalue(), target.file_shape, target.dtype)
 
-    def write(self, batch: int, region: Region, block: Any) -> None:
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
         """Write one region."""
-        self._file.write_region(self._axes, batch, region, block)
+        self._file.write_region(self._axes, batch, region, encoded)
 
     def finish(self) -> None:
         """Flush to the disk."""
@@ -93,6 +103,11 @@ def open_source(spec: Spec) -> Source:
 def open_sink(temporaries: list[Path], target: Target, spec: Spec) -> Sink:  # noqa: ARG001 - one dataset a file
     """Open a temporary `.npy` to write."""
     return NpySink(temporaries[0], target)
+
+
+def writing(target: Target, spec: Spec) -> Writing:  # noqa: ARG001
+    """Return what writing a target takes."""
+    return raw_writing(target)
 
 
 def files(spec: Spec) -> list[Path]:

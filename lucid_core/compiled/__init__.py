@@ -12,6 +12,7 @@ This module, `strips`, `blocking` and `prices` do without Numba, so that a plan 
 import importlib
 import importlib.util
 import os
+import sys
 from functools import cache
 
 from lucid_core.errors import ArgumentError, ExtraError
@@ -51,6 +52,11 @@ def require() -> None:
         raise ExtraError(f"engine 'numba' cannot run: {reason}")
     if reason:
         raise ArgumentError(f"engine 'numba' cannot run: {reason}; use engine 'numpy'")
+
+
+def loaded() -> bool:
+    """Say whether kernels were compiled or loaded in this process, so that their memory is already taken."""
+    return f"{__name__}.jit" in sys.modules
 
 
 @cache

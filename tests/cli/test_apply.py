@@ -495,8 +495,8 @@ class TestCompression:
         ("out", "level"),
         (
             *((out, "1") for out in ("b.nii", "b.npy", "b.img")),
-            *((out, level) for out in ("b.nii.gz", "b.h5") for level in ("0", "10", "lzma")),
-            ("b.nii.gz", "none"),
+            *((out, level) for out in ("b.nii.gz", "b.nii.zst", "b.h5") for level in ("0", "10", "lzma")),
+            ("b.nii.zst", "none"),
         ),
     )
     def test_levels_that_are_none(self, scan, folder, out, level):

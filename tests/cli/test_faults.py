@@ -189,8 +189,8 @@ def meanwhile(monkeypatch, happens):
     """Let something happen when the voxels have been computed, before the output takes its place."""
     execute = lucid_cli.job.execute
 
-    def wrapped(*args):
-        execute(*args)
+    def wrapped(*args, **options):
+        execute(*args, **options)
         happens()
 
     monkeypatch.setattr(lucid_cli.job, "execute", wrapped)

@@ -1,7 +1,7 @@
 """The planner: every candidate explained, the algorithm apart from the tiles, the memory told and kept."""
 
 import math
-from dataclasses import replace
+import re
 
 import numpy as np
 import pytest
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from lucid_core import compiled, conv3d, machine, planner
 from lucid_core.algorithms import ErrorBound, algorithms
 from lucid_core.algorithms.direct import Direct
+from lucid_core.cutting import FACTORING_BYTES, SLOT_BYTES, window_planes
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ExtraError, LimitError
-from lucid_core.planner import SLOT_BYTES, limit, plan
+from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES, Ends
+from lucid_core.planner import plan
 from lucid_core.problem import conv_problem, layer_arguments
 
 
@@ -91,7 +93,7 @@ def test_compiled_kernels_are_loaded_where_they_save_enough(numba):
     """The saving is that of one volume, so the choice does not follow from the batch."""
     for batch in (1, 40):
         assert plan(problem(1, 1, (16, 16, 16), padding=1, batch=batch)).engine == "numpy"
-        assert plan(problem(1, 1, (64, 128, 128), padding=1, batch=batch)).engine == "numba"
+        assert plan(problem(1, 1, (128, 128, 128), padding=1, batch=batch)).engine == "numba"
         assert plan(problem(1, 1, (64, 128, 128), padding=1, batch=batch), start_seconds=10).engine == "numpy"
 
 
@@ -186,7 +188,7 @@ def test_a_tile_fits_the_output_and_its_memory(size, channels, out_channels, thr
     assert made.tiles == math.prod(-(-count // step) for step, count in zip(made.tile, one.out_size, strict=True))
     memory = made.memory
     if made.tile != (1, 1, 1):
-        assert memory.blocks + memory.workspace + memory.outputs <= made.in_work * planner.SLOT_BYTES
+        assert memory.blocks + memory.workspace + memory.outputs <= made.in_work * SLOT_BYTES
 
 
 def test_there_are_tiles_enough_for_the_threads():
@@ -220,34 +222,69 @@ def test_a_tile_a_thread_is_in_work():
 
 def test_memory_is_told_part_by_part():
     made = plan(problem(2, 4, (10, 10, 10), padding=1), tile=(5, 10, 10), threads=2, algorithm="direct", engine="numpy")
-    assert made.memory.process == planner.PROCESS_BYTES
-    assert made.memory.weights == 2 * 4 * (4 * 2 * 27) + planner.FACTORING_BYTES * 27
+    assert made.memory.process == PROCESS_BYTES
+    assert made.memory.weights == 2 * 4 * (4 * 2 * 27) + FACTORING_BYTES * 27
     assert made.memory.blocks == 2 * 4 * (2 * 7 * 12 * 12)
     assert made.memory.outputs == 2 * 4 * (4 * 5 * 10 * 10)
     assert made.memory.workspace == 2 * algorithms()["direct"].workspace(made.problem, (5, 10, 10))
     assert made.memory.peak_bytes == sum(vars(made.memory).values())
 
 
-def test_limit_adds_the_files_and_keeps_what_was_chosen():
-    made = plan(PROBLEM)
-    kept = limit(made, 1 << 40, reader=1000, writer=200)
-    assert (kept.memory.reader, kept.memory.writer, kept.limit_bytes) == (1000, 200, 1 << 40)
-    assert kept.memory.peak_bytes == made.memory.peak_bytes + 1200
-    assert replace(kept, memory=made.memory, limit_bytes=None) == made
-    assert limit(made, None).limit_bytes is None
-    assert limit(made, made.memory.peak_bytes).limit_bytes == made.memory.peak_bytes
+ENDS = Ends(process=1000, compiler=0, reader=100, plane=10, planes_at_once=3, writer=7, copies=2.0)
 
 
-def test_limit_refuses_and_names_the_largest_part():
-    made = plan(PROBLEM)
+def test_the_ends_of_a_run_take_memory_too():
+    made = plan(PROBLEM, tile=(4, 40, 48), threads=2, engine="numpy", ends=ENDS)
+    bare = plan(PROBLEM, tile=(4, 40, 48), threads=2, engine="numpy").memory
+    assert made.memory.process == 1000
+    held = window_planes(PROBLEM, 4) + 4
+    assert made.memory.reader == 100 + 10 * min(held, PROBLEM.size[0])
+    assert made.memory.writer == 7 + 2 * bare.outputs
+    assert (made.memory.blocks, made.memory.workspace) == (bare.blocks, bare.workspace)
+    assert plan(PROBLEM, engine="numba").memory.process == PROCESS_BYTES + COMPILER_BYTES
+
+
+@pytest.mark.parametrize("share", (1.0, 0.6, 0.3, 0.1))
+@pytest.mark.parametrize("channels", ((1, 1), (4, 8)))
+def test_a_limit_is_kept_by_smaller_tiles_and_fewer_of_them(share, channels):
+    wide = problem(*channels, (64, 96, 96), padding=1)
+    free = plan(wide, threads=4, engine="numpy", ends=ENDS)
+    limit = int(share * free.memory.peak_bytes)
+    made = plan(wide, threads=4, engine="numpy", ends=ENDS, limit_bytes=limit)
+    assert made.memory.peak_bytes <= limit == made.limit_bytes
+    assert made.algorithm == free.algorithm
+    assert (made.tile == free.tile and made.threads == 4) == (share == 1.0)
+    assert made.tiles == math.prod(-(-n // t) for n, t in zip(wide.out_size, made.tile, strict=True))
+    thinner = made.tile[1:] == free.tile[1:] and made.threads == 4
+    assert thinner or made.tile[0] == 1 or made.threads < 4
+
+
+def test_a_limit_that_nothing_keeps_names_the_least_that_would_do():
     with pytest.raises(
-        LimitError, match=r"this would take .* of memory \(process: 100\.0 MiB\), but 1\.0 MiB are available"
-    ):
-        limit(made, 1 << 20)
-    with pytest.raises(LimitError, match=r"\(writer: 2\.0 GiB\)"):
-        limit(made, 1 << 30, writer=2 << 30)
-    with pytest.raises(MemoryError, match="use smaller tiles"):
-        limit(made, made.memory.peak_bytes - 1)
+        LimitError, match=r"needs at least .* \(process: 1\.0 GiB\), but 1\.0 MiB may be taken"
+    ) as failure:
+        plan(PROBLEM, ends=Ends(process=1 << 30), limit_bytes=1 << 20)
+    least = int(re.search(r"--max-memory (\d+)MiB", str(failure.value))[1])
+    assert plan(PROBLEM, ends=Ends(process=1 << 30), limit_bytes=least << 20).memory.peak_bytes <= least << 20
+    with pytest.raises(LimitError):
+        plan(PROBLEM, ends=Ends(process=1 << 30), limit_bytes=(least - 1) << 20)
+
+
+def test_a_tile_that_was_asked_for_stays_under_a_limit():
+    asked = {"tile": (8, 40, 48), "engine": "numpy", "ends": ENDS}
+    one = plan(PROBLEM, threads=1, **asked)
+    made = plan(PROBLEM, threads=4, **asked, limit_bytes=one.memory.peak_bytes)
+    assert (made.tile, made.threads) == ((8, 40, 48), 1)
+    with pytest.raises(MemoryError, match="give no --tile"):
+        plan(PROBLEM, threads=1, **asked, limit_bytes=one.memory.peak_bytes - 1)
+
+
+@pytest.mark.parametrize("grain", ((4, 1, 1), (16, 16, 16), (64, 64, 64), (7, 30, 50)))
+def test_tiles_are_whole_grains(grain):
+    wide = problem(1, 8, (200, 300, 400), padding=1)
+    made = plan(wide, threads=2, engine="numpy", ends=Ends(grain=grain))
+    for size, step, whole in zip(made.tile, grain, wide.out_size, strict=True):
+        assert size % step == 0 or size == whole
 
 
 def test_a_plan_prints_itself():

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_core.events import Progress, Seconds
+from lucid_core.cutting import window_planes
+from lucid_core.events import Progress
 from lucid_core.execute import execute
 from lucid_core.planner import plan
 from lucid_core.problem import conv_problem, layer_arguments
-from lucid_core.tiling import tiles, window_planes
+from lucid_core.tiling import tiles
 from lucid_core.volume import ArrayReader, ArrayWriter
 from tests.reference import voxel
 
@@ -71,7 +72,7 @@ def test_keep_is_the_lowest_plane_still_to_be_read(chosen):
         assert tile.keep == min(set().union(*read[number:]), default=problem.size[0])
         top = max(set().union(*read[: number + 1]), default=-1) + 1
         most = max(most, top - tile.keep)
-    assert not volume or window_planes(chosen) == most
+    assert not volume or window_planes(chosen.problem, chosen.tile[0]) == most
 
 
 class FileReader(ArrayReader):
@@ -129,7 +130,7 @@ def test_a_stream_is_read_once_forward_within_its_window(chosen):
     out, reader = np.empty(chosen.problem.out_shape, np.float32), StreamReader(x)
     execute(chosen, weight, None, reader, ArrayWriter(out))
     assert out.tobytes() == whole(chosen, x, weight).tobytes()
-    assert reader.held <= window_planes(chosen)
+    assert reader.held <= window_planes(chosen.problem, chosen.tile[0])
 
 
 class OrderedWriter:
@@ -142,7 +143,12 @@ class OrderedWriter:
     def view(self, batch, region):
         return None
 
-    def write(self, batch, region, block):
+    def encode(self, batch, region, block):
+        return region.start, block.copy()
+
+    def write(self, batch, region, encoded):
+        start, block = encoded
+        assert start == region.start
         self.order.append((batch, region))
         self.array[(batch, slice(None), *region.slices)] = block
 
@@ -165,11 +171,16 @@ def test_events_tell_of_every_voxel(threads):
     x, weight = data(chosen)
     events = []
     execute(chosen, weight, None, ArrayReader(x), ArrayWriter(np.empty(PLAN.problem.out_shape)), events.append)
-    *progress, seconds = events
     total = 2 * 2 * 6 * 4 * 4
-    assert isinstance(seconds, Seconds)
-    assert all(value > 0 for value in (seconds.read, seconds.compute, seconds.write))
-    assert progress == [Progress(done, total) for done in itertools.accumulate([0] + [total // 6] * 6)]
+    assert events == [Progress(done, total) for done in itertools.accumulate([0] + [total // 6] * 6)]
+
+
+def test_tiles_that_are_finished_are_left_out():
+    x, weight = data(PLAN)
+    writer, events = OrderedWriter(PLAN.problem.out_shape), []
+    execute(PLAN, weight, None, ArrayReader(x), writer, events.append, finished=4)
+    assert writer.order == [(tile.batch, tile.out) for tile in tiles(PLAN)][4:]
+    assert [event.done for event in events] == [events[0].total * count // 6 for count in range(4, 7)]
 
 
 class BrokenReader(FileReader):

@@ -1,0 +1,120 @@
+"""What a run may take and will take: memory of the whole process, and space on the disk."""
+
+import math
+import shutil
+from pathlib import Path
+
+from lucid_cli.formats import Spec, format_of
+from lucid_cli.options import Settings
+from lucid_cli.volumes import Reading, Source, Target, Writing
+from lucid_core import compiled, machine
+from lucid_core.errors import LimitError
+from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES, Ends, Plan
+from lucid_core.planner import plan
+from lucid_core.problem import ConvProblem, triple
+from lucid_core.regions import Triple
+from lucid_core.units import format_bytes
+
+MOST_VOXELS = 1 << 48
+"""An output of more voxels is refused before it is cut into tiles."""
+KERNEL_START_SECONDS = 1.0
+"""What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
+LATER_BYTES = 10 << 20
+"""What the process grows by after the plan is made: modules that are loaded then, threads, small buffers."""
+CASTING_BYTES = 4 << 20
+"""What a thread takes that casts voxels and looks at them."""
+READER_SHARE = 0.25
+"""Share of the memory that planes may take which are held to be read once; beyond, regions are read as asked."""
+LEAST_MARGIN = 64 << 20
+MARGIN_SHARE = 0.05
+"""Of the memory that is available, this share and at least `LEAST_MARGIN` is left to others."""
+
+
+def memory_limit(settings: Settings) -> int | None:
+    """Return the most memory the process may take: as `--max-memory` says, else what there is, less a margin."""
+    if settings.max_memory is not None:
+        return settings.max_memory.count
+    available = machine.available_bytes()
+    if available is None:
+        return None
+    margin = max(LEAST_MARGIN, int(MARGIN_SHARE * available))
+    return (machine.resident_bytes() or 0) + max(0, available - margin)
+
+
+def make_plan(settings: Settings, source: Source, roles: str, target: Target, spec: Spec) -> tuple[Plan, Reading]:
+    """Plan within the memory limit, and choose the way to read: the first that keeps it and holds no great part of it.
+
+    Raises `LimitError` where none does, or where no disk could hold the output.
+    """
+    problem = target.problem
+    if math.prod(problem.out_shape) > MOST_VOXELS:
+        sizes = "x".join(map(str, problem.out_shape))
+        raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
+    limit_bytes = memory_limit(settings)
+    writing = format_of(spec).writing(target, spec)
+    process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES
+    refusals: list[LimitError] = []
+    kept: list[tuple[Plan, Reading]] = []
+    for reading in source.readings(roles):
+        try:
+            chosen = _plan(settings, problem, _ends(settings, problem, process, reading, writing), limit_bytes)
+        except LimitError as error:
+            refusals.append(error)
+            continue
+        kept.append((chosen, reading))
+        if limit_bytes is None or chosen.memory.reader <= READER_SHARE * limit_bytes or source.is_stream:
+            break
+    if not kept:
+        raise refusals[-1]
+    return min(kept, key=lambda one: one[0].memory.reader)
+
+
+def _plan(settings: Settings, problem: ConvProblem, ends: Ends, limit_bytes: int | None) -> Plan:
+    return plan(
+        problem,
+        algorithm=settings.algorithm,
+        engine=settings.engine,
+        accuracy=settings.accuracy,
+        threads=settings.threads,
+        tile=None if settings.tile is None else triple("tile", settings.tile, 1),
+        batch_size=settings.batch_size,
+        start_seconds=KERNEL_START_SECONDS,
+        ends=ends,
+        limit_bytes=limit_bytes,
+    )
+
+
+def _ends(settings: Settings, problem: ConvProblem, process: int, reading: Reading, writing: Writing) -> Ends:
+    threads = settings.threads or machine.cores()
+    return Ends(
+        process=process,
+        compiler=0 if compiled.loaded() else COMPILER_BYTES,
+        reader=reading.memory,
+        plane=reading.plane if reading.forward else 0,
+        planes_at_once=reading.planes_at_once,
+        writer=writing.memory + threads * CASTING_BYTES,
+        copies=writing.copies,
+        grain=_grain(problem, reading.grain, writing.grain),
+    )
+
+
+def _grain(problem: ConvProblem, read: Triple, written: Triple) -> Triple:
+    """Return the output voxels that tiles should be multiples of: of both grains where that is not too large."""
+    common = []
+    for step, stride, one in zip(read, problem.stride, written, strict=True):
+        other = max(1, step // stride)
+        both = math.lcm(one, other)
+        common.append(both if both <= 2 * max(one, other) else max(one, other))
+    d, h, w = common
+    return d, h, w
+
+
+def check_disk(folder: Path, writing: Writing, reading: Reading) -> None:
+    """Raise `LimitError` where a folder's disk has less space than the output and the temporary files need."""
+    needs = {"the output": writing.disk, "temporary files": writing.spool, "the decompressed input": reading.spool}
+    needed, free = sum(needs.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        parts = ", ".join(f"{what}: {format_bytes(size)}" for what, size in needs.items() if size)
+        raise LimitError(
+            f"this needs {format_bytes(needed)} on the disk ({parts}), but {folder} has {format_bytes(free)} free"
+        )

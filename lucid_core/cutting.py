@@ -1,0 +1,175 @@
+"""How the output is cut into tiles, so that the memory of a run stays under its limit.
+
+No result depends on the cut, so it may follow from the limit and the threads.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from lucid_core.algorithms import Algorithm
+from lucid_core.boundary import planes_read
+from lucid_core.errors import LimitError
+from lucid_core.plan import Ends, Memory
+from lucid_core.problem import ConvProblem
+from lucid_core.regions import Region, Triple
+from lucid_core.units import format_bytes
+
+SLOT_BYTES = 64 << 20
+"""Memory of one tile in work that is aimed below."""
+WORTH_CUTTING = 0.75
+"""Share of its memory that a tile cut in half may still take, or it is not cut."""
+MORE_READ = 1.1
+"""Growth of the voxels read for each output voxel that a cut is worth, below twice the memory aimed at."""
+TILES_PER_THREAD = 4
+LEAST_EXTENTS = 4
+"""Planes of a tile, in extents of the kernel, that are not cut further for the threads."""
+FACTORING_BYTES = 24
+"""Memory a tap while `factors` compares the product of 1-D kernels with it."""
+
+
+def choose_tile(problem: ConvProblem, way: Algorithm, threads: int, grain: Triple = (1, 1, 1)) -> Triple:
+    """Cut whole planes into slabs along D, as many for each thread; then H, then W, until a tile is small.
+
+    Tiles not much larger than the kernel read and compute more halo than voxels, so twice the memory is better than a
+    cut that makes them read more; and cutting stops where it no longer saves memory.
+    """
+    depth, height, width = problem.out_size
+    extent = problem.dilation[0] * (problem.kernel_size[0] - 1)
+    rounds = problem.batch * depth // max(LEAST_EXTENTS * extent * threads, 1)
+    tiles = threads * min(max(rounds, 1), TILES_PER_THREAD)
+    pieces = -(-tiles // max(problem.batch, 1))
+    tile = _aligned((max(1, -(-depth // pieces)), height, width), problem, grain)
+    least = (1, 1, 1) if grain[1:] == (1, 1) else grain
+    for axis in range(3):
+        while tile[axis] > least[axis] and (size := tile_bytes(problem, way, tile)) > SLOT_BYTES:
+            smaller = _halved(tile, axis, problem, grain)
+            more = _halo_share(problem, smaller) / _halo_share(problem, tile)
+            if tile_bytes(problem, way, smaller) > WORTH_CUTTING * size or (
+                more > MORE_READ and size <= 2 * SLOT_BYTES
+            ):
+                break
+            tile = smaller
+    return tile
+
+
+def fit(
+    problem: ConvProblem, way: Algorithm, threads: int, ends: Ends, limit_bytes: int | None, asked: Triple | None
+) -> tuple[Triple, int, Memory]:
+    """Return the tile, the threads and the memory of a run that keeps the limit.
+
+    Where all threads with the tile that suits them would pass it, tiles become thinner, then fewer are in work,
+    then they are cut along H and W. A tile that was asked for stays.
+
+    Raises `LimitError`, naming the least that would do and its largest part.
+    """
+    tile = asked or choose_tile(problem, way, threads, ends.grain)
+    tried = []
+    for smaller, fewer in _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None):
+        memory = memory_of(problem, way, smaller, fewer, ends)
+        if limit_bytes is None or memory.peak_bytes <= limit_bytes:
+            return smaller, fewer, memory
+        tried.append(memory)
+    least = min(tried, key=lambda one: one.peak_bytes)
+    part, size = max(vars(least).items(), key=lambda item: item[1])
+    hint = "; give no --tile, or a smaller one" if asked else ""
+    raise LimitError(
+        f"this needs at least {format_bytes(least.peak_bytes)} of memory ({part}: {format_bytes(size)}), but "
+        f"{format_bytes(limit_bytes or 0)} may be taken; the least that would do: --max-memory "
+        f"{-(-least.peak_bytes // (1 << 20))}MiB{hint}"
+    )
+
+
+def memory_of(problem: ConvProblem, way: Algorithm, tile: Triple, threads: int, ends: Ends) -> Memory:
+    """Predict the memory of a run with this tile and so many threads, part by part."""
+    count = max(1, min(threads, tile_count(problem, tile)))
+    block, workspace, output = _tile_parts(problem, way, tile)
+    weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize + FACTORING_BYTES * problem.taps
+    held = window_planes(problem, tile[0]) + 2 * (ends.planes_at_once - 1) if ends.plane else 0
+    return Memory(
+        process=ends.process + ends.compiler * (way.engine == "numba"),
+        weights=weights,
+        blocks=count * block,
+        workspace=count * workspace,
+        outputs=count * output,
+        reader=ends.reader + ends.plane * min(held, problem.size[0]),
+        writer=ends.writer + int(ends.copies * count * output),
+    )
+
+
+def tile_count(problem: ConvProblem, tile: Triple) -> int:
+    """Return how many tiles the output is cut into."""
+    return problem.batch * math.prod(-(-n // t) for n, t in zip(problem.out_size, tile, strict=True))
+
+
+def tile_bytes(problem: ConvProblem, way: Algorithm, tile: Triple) -> int:
+    """Return the memory of one tile in work."""
+    return sum(_tile_parts(problem, way, tile))
+
+
+def _tile_parts(problem: ConvProblem, way: Algorithm, tile: Triple) -> tuple[int, int, int]:
+    itemsize = np.dtype(problem.dtype).itemsize
+    block = problem.in_channels * math.prod(problem.block_shape(tile)) * itemsize
+    return block, way.workspace(problem, tile), problem.out_channels * math.prod(tile) * itemsize
+
+
+def _halo_share(problem: ConvProblem, tile: Triple) -> float:
+    """Return the input voxels that a tile reads, by its output voxels."""
+    return math.prod(problem.block_shape(tile)) / math.prod(tile)
+
+
+def _aligned(tile: Triple, problem: ConvProblem, grain: Triple) -> Triple:
+    """Round the sizes of a tile up to whole grains, along axes that have more than one."""
+    d, h, w = (
+        min(-(-count // step) * step, size) if size > step else count
+        for count, step, size in zip(tile, grain, problem.out_size, strict=True)
+    )
+    return d, h, w
+
+
+def _halved(tile: Triple, axis: int, problem: ConvProblem, grain: Triple) -> Triple:
+    """Halve a tile along an axis, in whole grains as long as it has several."""
+    d, h, w = (-(-count // 2) if one == axis else count for one, count in enumerate(tile))
+    whole = _aligned((d, h, w), problem, grain)
+    return whole if whole[axis] < tile[axis] else (d, h, w)
+
+
+def _ever_smaller(
+    tile: Triple, threads: int, problem: ConvProblem, grain: Triple, *, fixed: bool
+) -> Iterator[tuple[Triple, int]]:
+    """Yield tiles and threads that take less and less memory, what costs least time first."""
+    for axis in range(3):
+        tiles = [tile]
+        while not fixed and tiles[-1][axis] > 1:
+            tiles.append(_halved(tiles[-1], axis, problem, grain))
+        fewer = threads
+        while fewer:
+            yield from ((one, fewer) for one in tiles)
+            fewer //= 2
+        tile = tiles[-1]
+
+
+def cuts(size: int, step: int) -> list[tuple[int, int]]:
+    """Return first and one past the last voxel of each piece of an axis of `size` voxels."""
+    return [(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def slabs(problem: ConvProblem, depth: int) -> list[tuple[int, int]]:
+    """Return, for tiles `depth` deep, the lowest plane that each and those after it read, and the end of its own."""
+    found, keep = [], problem.size[0]
+    for start, stop in reversed(cuts(problem.out_size[0], depth)):
+        source = problem.input_region(Region((start, 0, 0), (stop, 1, 1)))
+        first, end = planes_read(source, problem.size, problem.padding_mode)
+        keep = min(keep, first) if end else keep
+        found.append((keep, end))
+    return found[::-1]
+
+
+def window_planes(problem: ConvProblem, depth: int) -> int:
+    """Return the most D planes of a volume that a reader without random access holds, for tiles `depth` deep."""
+    most = top = 0
+    for keep, end in slabs(problem, depth):
+        top = max(top, end)
+        most = max(most, top - keep)
+    return most

@@ -1,0 +1,231 @@
+"""`--resume`: what an ended run keeps, what a killed one leaves, and that going on gives the same bytes."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from lucid_cli import journal
+from lucid_cli.temporary import JOURNAL, PARTIAL, VOXELS, hidden
+from tests.cli.conftest import contents, finished, make_volume, noise, ok, program, run, save_weights
+
+FORMATS = (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy")
+LAYER = ("--weights", "w.npz", "--padding", 1, "--tile", "2,99,99", "--progress", "log")
+
+
+@pytest.fixture
+def scene(folder):
+    """Make a volume and filters whose convolution takes a second in 45 tiles."""
+    make_volume(folder / "a.npy", noise(96, 96, 96))
+    save_weights(folder / "w.npz", noise(2, 1, 9, 9, 9, seed=1), noise(2, seed=2))
+    return folder
+
+
+def hidden_names(folder):
+    return sorted(name.rpartition(".")[2] for name in contents(folder) if name.startswith(".lucid-conv3d-"))
+
+
+def statistics(result):
+    output = json.loads(result.out)["items"][0]["output"]
+    return {name: output[name] for name in ("min", "max", "mean", "nan_count", "clipped_count")}
+
+
+def ended(number, *args, tiles=5):
+    """Start a run, end it by a signal when so many tiles are done, and return what it left to say."""
+    with program("apply", *args) as process:
+        for _ in range(tiles // 5 + 1):
+            assert " % of " in process.stderr.readline()
+        process.send_signal(number)
+        return finished(process)
+
+
+@pytest.mark.parametrize("out", FORMATS)
+def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(scene, out):
+    whole = ok("apply", "a.npy", "-o", f"whole{out}", *LAYER, "--report", "-")
+    ended(signal.SIGKILL, "a.npy", "-o", f"b{out}", *LAYER, "--resume", tiles=10)
+    left = journal.read_journal(hidden(scene / f"b{out}", JOURNAL))
+    assert left.tiles >= 4
+    assert not (scene / f"b{out}").exists()
+    again = ok("apply", "a.npy", "-o", f"b{out}", *LAYER, "--resume", "--report", "-")
+    first = next(line for line in again.err.splitlines() if " % of " in line)
+    assert int(first.split(": ")[1].split()[0]) >= 100 * left.tiles // 45
+    names = (f"b{out}",) if out != ".img" else ("b.img", "b.hdr")
+    for name in names:
+        assert (scene / name).read_bytes() == (scene / name.replace("b", "whole")).read_bytes()
+    assert statistics(again) == statistics(whole)
+    assert hidden_names(scene) == []
+
+
+@pytest.mark.parametrize("out", (".nii.gz", ".npy"))
+def test_a_run_that_is_killed_again_and_again_gets_there(scene, out):
+    ok("apply", "a.npy", "-o", f"whole{out}", *LAYER)
+    dice = random.Random(0)
+    for _ in range(60):
+        with program("apply", "a.npy", "-o", f"b{out}", *LAYER, "--resume") as process:
+            time.sleep(0.2 + dice.random())
+            process.kill()
+            finished(process)
+        if (scene / f"b{out}").exists():
+            break
+    assert (scene / f"b{out}").read_bytes() == (scene / f"whole{out}").read_bytes()
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+def test_a_run_that_is_ended_keeps_its_journal_and_says_so(scene, number):
+    result = ended(number, "a.npy", "-o", "b.nii.gz", *LAYER, "--resume")
+    assert result.code == 128 + number
+    assert "% is kept: run again with --resume to go on" in result.err.splitlines()[-1]
+    assert hidden_names(scene) == [JOURNAL, PARTIAL, VOXELS]
+
+
+def test_a_plain_run_removes_what_another_left(scene):
+    ended(signal.SIGKILL, "a.npy", "-o", "b.nii.gz", *LAYER, "--resume")
+    assert hidden_names(scene) == [JOURNAL, PARTIAL, VOXELS]
+    ok("apply", "a.npy", "-o", "b.nii.gz", *LAYER)
+    assert hidden_names(scene) == []
+    ended(signal.SIGKILL, "a.npy", "-o", "b.nii.gz", *LAYER, "--overwrite")
+    assert hidden_names(scene) == [PARTIAL]
+    ok("apply", "a.npy", "-o", "b.nii.gz", *LAYER, "--overwrite")
+    assert hidden_names(scene) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "change"),
+    (
+        ("input", lambda folder: make_volume(folder / "a.npy", noise(96, 96, 96, seed=9))),
+        ("weights", lambda folder: save_weights(folder / "w.npz", noise(2, 1, 9, 9, 9, seed=9), noise(2, seed=2))),
+        ("configuration", lambda folder: None),
+    ),
+)
+def test_a_run_of_something_else_is_refused(scene, changed, change):
+    ended(signal.SIGKILL, "a.npy", "-o", "b.npy", *LAYER, "--resume")
+    change(scene)
+    other = ("--padding-mode", "replicate") if changed == "configuration" else ()
+    before = contents(scene)
+    result = run("apply", "a.npy", "-o", "b.npy", *LAYER, *other, "--resume")
+    assert result.code == 4
+    assert f"its {changed} changed" in result.err
+    assert contents(scene) == before
+
+
+def test_the_same_contents_under_a_new_time_go_on(scene):
+    ended(signal.SIGKILL, "a.npy", "-o", "b.npy", *LAYER, "--resume")
+    os.utime("a.npy", (1, 1))
+    ok("apply", "a.npy", "-o", "b.npy", *LAYER, "--resume")
+
+
+def test_threads_limits_and_tiles_may_change(scene):
+    ok("apply", "a.npy", "-o", "whole.nii", *LAYER)
+    ended(signal.SIGKILL, "a.npy", "-o", "b.nii", *LAYER, "-j", 2, "--resume")
+    ok(
+        "apply",
+        "a.npy",
+        "-o",
+        "b.nii",
+        *LAYER[:4],
+        "-j",
+        1,
+        "--max-memory",
+        "1GiB",
+        "--tile",
+        "7,5,3",
+        "--resume",
+        "-q",
+    )
+    assert (scene / "b.nii").read_bytes() == (scene / "whole.nii").read_bytes()
+
+
+def test_a_rescaled_output_goes_on_with_the_scaling_it_began_with(scene):
+    cast = ("--out-dtype", "int16", "--cast", "rescale")
+    ok("apply", "a.npy", "-o", "whole.nii", *LAYER, *cast)
+    with program("apply", "a.npy", "-o", "b.nii", *LAYER, *cast, "--resume") as process:
+        while not hidden(scene / "b.nii", JOURNAL).exists():
+            process.stderr.readline()
+        process.stderr.readline()
+        process.kill()
+        finished(process)
+    ok("apply", "a.npy", "-o", "b.nii", *LAYER, *cast, "--resume")
+    assert (scene / "b.nii").read_bytes() == (scene / "whole.nii").read_bytes()
+
+
+def test_after_a_crash_of_the_machine_only_flushed_tiles_count(scene, monkeypatch, tmp_path):
+    ended(signal.SIGKILL, "a.npy", "-o", "b.npy", *LAYER, "--resume")
+    path = hidden(scene / "b.npy", JOURNAL)
+    assert journal.read_journal(path).tiles > 0
+    monkeypatch.setattr(journal, "BOOT", tmp_path / "boot")
+    (tmp_path / "boot").write_text("another boot")
+    assert journal.read_journal(path).tiles == 0
+    line = json.dumps({"tiles": 3, "statistics": {}, "flushed": True})
+    path.write_text(f"{path.read_text()}{line}\n" + '{"tiles": 4, "statis')
+    assert journal.read_journal(path).tiles == 3
+    ok("apply", "a.npy", "-o", "whole.npy", *LAYER, "-q")
+    (tmp_path / "boot").unlink()
+
+
+def test_a_journal_is_flushed_behind_its_voxels(scene, monkeypatch):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.0)
+    lines = []
+    note = journal.Journal._line
+    monkeypatch.setattr(journal.Journal, "_line", lambda self, values: (lines.append(values), note(self, values)))
+    ok("apply", "a.npy", "-o", "b.npy", *LAYER, "-q", "--resume")
+    assert [line["tiles"] for line in lines[1:]] == list(range(1, 46))
+    assert all(line["flushed"] for line in lines[1:])
+
+
+@pytest.mark.parametrize("text", ("", "no journal", '{"hashes": {}}\n', "[]\n[]\n"))
+def test_a_damaged_journal_is_a_new_start(scene, text):
+    hidden(scene / "b.npy", JOURNAL).write_text(text)
+    ok("apply", "a.npy", "-o", "b.npy", *LAYER, "-q", "--resume")
+    ok("apply", "a.npy", "-o", "whole.npy", *LAYER, "-q")
+    assert (scene / "b.npy").read_bytes() == (scene / "whole.npy").read_bytes()
+
+
+def test_an_input_that_turns_out_damaged_keeps_nothing(scene):
+    path = make_volume(scene / "a.nii.gz", noise(96, 96, 96))
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 1
+    path.write_bytes(data)
+    result = run("apply", "a.nii.gz", "-o", "b.nii", *LAYER, "-q", "--resume")
+    assert (result.code, hidden_names(scene)) == (3, [])
+
+
+class TestTemporaryNames:
+    def test_a_second_run_on_the_same_output_is_refused(self, scene):
+        with program("apply", "a.npy", "-o", "b.npy", *LAYER) as process:
+            process.stderr.readline()
+            result = run("apply", "a.npy", "-o", "b.npy", *LAYER, "-q")
+            first = finished(process)
+        assert (result.code, first.code) == (4, 0)
+        assert "another run is writing it" in result.err
+        ok("apply", "a.npy", "-o", "whole.npy", *LAYER, "-q")
+        assert (scene / "b.npy").read_bytes() == (scene / "whole.npy").read_bytes()
+
+    def test_a_link_at_the_temporary_name_is_not_followed(self, scan, folder):
+        (folder / "victim").write_bytes(b"precious")
+        hidden(folder / "b.npy", PARTIAL).symlink_to(folder / "victim")
+        ok("apply", scan, "-o", "b.npy", "--kernel", "identity", "-q")
+        assert (folder / "victim").read_bytes() == b"precious"
+        assert np.load("b.npy").shape == (5, 6, 7)
+
+    def test_a_hard_link_at_the_temporary_name_is_not_written_through(self, scan, folder):
+        (folder / "victim").write_bytes(b"precious")
+        hidden(folder / "b.npy", PARTIAL).hardlink_to(folder / "victim")
+        ok("apply", scan, "-o", "b.npy", "--kernel", "identity", "-q")
+        assert (folder / "victim").read_bytes() == b"precious"
+
+    def test_a_pipe_at_the_temporary_name_is_removed(self, scan, folder):
+        os.mkfifo(hidden(folder / "b.npy", PARTIAL))
+        ok("apply", scan, "-o", "b.npy", "--kernel", "identity", "-q")
+        assert sorted(contents(folder)) == ["b.npy", "scan.npy"]
+
+    @pytest.mark.parametrize("kind", (VOXELS, JOURNAL))
+    def test_a_link_at_the_name_of_what_is_kept_is_not_followed(self, scan, folder, kind):
+        (folder / "victim").write_bytes(b"precious")
+        hidden(folder / "b.nii.gz", kind).symlink_to(folder / "victim")
+        result = run("apply", scan, "-o", "b.nii.gz", "--kernel", "identity", "-q", "--resume")
+        assert (folder / "victim").read_bytes() == b"precious"
+        assert "Traceback" not in result.err
