@@ -7,15 +7,17 @@
     a file's header                       -> Source         formats/ (one format a module), volumes
     axes of the file                      -> N C D H W      axes
     kernel, file of weights, or seed      -> Layer          layer, weights
-    header, layer, limits                 -> Job            job (a plan stops here)
-    a temporary file beside the output    -> Sink           output, sink, compression, formats/
+    header, layer, memory, disk           -> Job            job, budget (a plan stops here)
+    a temporary file beside the output    -> Sink           output, temporary, sink, formats/
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report
 
 `bench/` times workloads, and `peers/` are other libraries to compare with, one a module.
 
-Below the formats, `rawfile` reads and writes plain voxels by boxes and `planes` reads compressed ones forward;
-`nifti_header` checks and carries headers. `talk` is stdout and stderr, `failures` what an error is to the user, and
-`main` the one place where one becomes a line and an exit code. `commands/` holds one command a module. Heavy packages
-are imported inside the functions that need them: `--help` loads click and nothing else.
+Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
+`streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks
+and carries headers. `resume` goes on with a run that was ended, from its `journal`. `talk` is stdout and stderr,
+`failures` what an error is to the user, and `main` the one place where one becomes a line and an exit code. `commands/`
+holds one command a module. Heavy packages are imported inside the functions that need them: `--help` loads click and
+nothing else.
 """

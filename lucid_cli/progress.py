@@ -23,9 +23,12 @@ class Reporter:
         self._began = time.monotonic()
         self._last_time = self._began
         self._last_share = 0.0
+        self._before: int | None = None
 
     def __call__(self, event: Progress) -> None:
         """Take one event."""
+        if self._before is None:
+            self._before = event.done
         shows = {"bar": self._show_bar, "log": self._show_line, "json": self._show_json}
         if self._kind in shows:
             shows[self._kind](event)
@@ -34,7 +37,9 @@ class Reporter:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=event.total, desc=self._title, unit="voxel", unit_scale=True, leave=False)
+            self._bar = tqdm(
+                total=event.total, desc=self._title, unit="voxel", unit_scale=True, leave=False, initial=event.done
+            )
         self._bar.update(event.done - self._bar.n)
 
     def _due(self, event: Progress) -> bool:
@@ -50,8 +55,9 @@ class Reporter:
     def _show_line(self, event: Progress) -> None:
         if self._due(event):
             seconds = time.monotonic() - self._began
-            rate = event.done / seconds / 1e6 if seconds else 0.0
-            left = seconds * (event.total - event.done) / event.done if event.done else 0.0
+            new = event.done - (self._before or 0)
+            rate = new / seconds / 1e6 if seconds else 0.0
+            left = seconds * (event.total - event.done) / new if new else 0.0
             share = 100 * event.done / event.total if event.total else 100.0
             say(f"{self._title}: {share:.0f} % of {event.total} voxels, {rate:.1f} Mvoxel/s, {left:.0f} s left")
 
