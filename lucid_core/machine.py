@@ -19,6 +19,8 @@ class Rates:
 
     elementwise: float
     """Multiplications or additions a second of arrays that stay in the L2 cache."""
+    weighted: float
+    """Products a second that `weighted_sums` adds."""
     gemm: float
     """Floating-point operations a second of a matrix product with many rows."""
     gemm_rows: float
@@ -42,6 +44,7 @@ class Rates:
 RATES = {
     "float32": Rates(
         elementwise=7e9,
+        weighted=6.5e9,
         gemm=7.8e10,
         gemm_rows=10,
         gather=4e9,
@@ -54,6 +57,7 @@ RATES = {
     ),
     "float64": Rates(
         elementwise=4e9,
+        weighted=3.5e9,
         gemm=4.2e10,
         gemm_rows=8,
         gather=3e9,

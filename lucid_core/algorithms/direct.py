@@ -1,18 +1,19 @@
 """The definition, tap by tap: for each tap, multiply a shifted slice of the block by its weight and add.
 
-Works on flat phases (see `lattice`), in chunks that stay in the L2 cache. Best for few channels and depthwise
-layers, where a matrix product has nothing to reuse.
+Works on flat phases (see `lattice`), in chunks that stay in the L2 cache; at stride 1 one call takes all taps.
+Best for few channels and depthwise layers, where a matrix product has nothing to reuse.
 """
 
 import numpy as np
 
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
 from lucid_core.boundary import Window
-from lucid_core.lattice import flat_phases, lattice, phase_bytes, taps
+from lucid_core.lattice import Lattice, flat_phases, lattice, phase_bytes, taps
 from lucid_core.machine import CACHE_BYTES, Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
 from lucid_core.scratch import Scratch
+from lucid_core.weighted import weighted_sums
 
 
 def chunk(problem: ConvProblem) -> int:
@@ -24,7 +25,7 @@ def chunk(problem: ConvProblem) -> int:
 
 
 class Direct(Algorithm):
-    """Tap by tap, two vectorised operations each."""
+    """Tap by tap: all at once at stride 1, else by two vectorised operations each."""
 
     name = "direct"
     engine = "numpy"
@@ -34,11 +35,14 @@ class Direct(Algorithm):
         return None
 
     def cost(self, problem: ConvProblem, rates: Rates) -> float:
-        """Two operations a tap and flat position, in calls of one chunk."""
+        """One weighted product, or two operations, a tap and flat position, in calls of one chunk."""
         grid = lattice(problem, problem.out_size)
-        passes = 2 * problem.batch * problem.out_channels * problem.terms
-        calls = -(-grid.length // chunk(problem))
-        return passes * (grid.length / rates.elementwise + calls * rates.call)
+        chunks, positions = -(-grid.length // chunk(problem)), grid.length * problem.terms
+        if problem.stride == (1, 1, 1):
+            seconds = positions / rates.weighted + chunks * rates.call
+        else:
+            seconds = 2 * (positions / rates.elementwise + problem.terms * chunks * rates.call)
+        return problem.batch * problem.out_channels * seconds
 
     def error_bound(self, problem: ConvProblem) -> ErrorBound:
         """One rounding a product, one a sum: no more than K + 2 on any path."""
@@ -49,9 +53,9 @@ class Direct(Algorithm):
         values = lattice(problem, out).flat_size + chunk(problem)
         return values * np.dtype(problem.dtype).itemsize + phase_bytes(problem, out)
 
-    def prepare(self, problem: ConvProblem, weight: Array) -> Array:
-        """Flatten the taps: (O, C/g, K)."""
-        return weight.reshape(problem.out_channels, -1, problem.taps)
+    def prepare(self, problem: ConvProblem, weight: Array) -> Array:  # noqa: ARG002 - as they are
+        """Take the weights as they are."""
+        return weight
 
     def run(
         self,
@@ -69,14 +73,16 @@ class Direct(Algorithm):
         firsts, offsets = taps(problem, grid)
         phases = flat_phases(block, grid, firsts, problem.stride, scratch)
         sums = scratch.array("sums", (grid.flat_size,), block.dtype)
-        products = scratch.array("products", (chunk(problem),), block.dtype)
+        product = scratch.array("product", (chunk(problem),), block.dtype)
         share = problem.out_channels // problem.groups
         for channel, weights in enumerate(prepared):
             first = channel // share * prepared.shape[1]
             for start in range(0, grid.length, chunk(problem)):
-                stop = min(start + chunk(problem), grid.length)
-                total, product = sums[start:stop], products[: stop - start]
-                self._sum(phases[:, first:], offsets, weights, start, total, product)
+                total = sums[start : min(start + chunk(problem), grid.length)]
+                if problem.stride == (1, 1, 1):
+                    weighted_sums(phases[0, first:].reshape(-1)[start:], weights, _spreads(problem, grid), total)
+                else:
+                    self._sum(phases[:, first:, start:], offsets, weights, total, product[: total.size])
             result = grid.outputs(sums)
             if bias is None:
                 out[channel] = result
@@ -84,18 +90,22 @@ class Direct(Algorithm):
                 np.add(result, bias[channel], out=out[channel])
 
     @staticmethod
-    def _sum(
-        phases: Array, offsets: list[tuple[int, int]], taps: Array, start: int, total: Array, product: Array
-    ) -> None:
-        """Sum all channels and taps for the flat positions that begin at `start`."""
+    def _sum(phases: Array, offsets: list[tuple[int, int]], weights: Array, total: Array, product: Array) -> None:
+        """Sum all channels and taps for the flat positions that begin at the first of `phases`."""
         target = total
-        for channel, weights in enumerate(taps):
-            for (phase, offset), weight in zip(offsets, weights, strict=True):
-                at = start + offset
+        for channel, filter_taps in enumerate(weights.reshape(len(weights), -1)):
+            for (phase, at), weight in zip(offsets, filter_taps, strict=True):
                 np.multiply(phases[phase, channel, at : at + total.size], weight, out=target)
                 if target is product:
                     np.add(total, product, out=total)
                 target = product
+
+
+def _spreads(problem: ConvProblem, grid: Lattice) -> tuple[int, int, int, int]:
+    """Return the flat positions between neighbouring channels, and taps along D, H and W, at stride 1."""
+    depth, height, width = grid.shape
+    d, h, w = problem.dilation
+    return depth * height * width, d * height * width, h * width, w
 
 
 ALGORITHM = Direct()

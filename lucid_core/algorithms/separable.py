@@ -14,6 +14,7 @@ from lucid_core.machine import Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
 from lucid_core.scratch import Scratch
+from lucid_core.weighted import weighted_sums
 
 
 class Separable(Algorithm):
@@ -31,20 +32,19 @@ class Separable(Algorithm):
         return None if problem.separable else "the kernel is not a product of three 1-D kernels"
 
     def cost(self, problem: ConvProblem, rates: Rates) -> float:
-        """Two operations a 1-D tap and flat position."""
+        """One product a 1-D tap and flat position, in three calls a chunk."""
         length = int(np.prod(problem.block_shape(problem.out_size)))
-        passes = 2 * problem.batch * problem.out_channels * sum(problem.kernel_size)
-        calls = -(-length // chunk(problem))
-        return passes * (length / rates.elementwise + calls * rates.call)
+        calls = 3 * -(-length // chunk(problem))
+        seconds = sum(problem.kernel_size) * length / rates.weighted + calls * rates.call
+        return problem.batch * problem.out_channels * seconds
 
     def error_bound(self, problem: ConvProblem) -> ErrorBound:
         """Keep gamma(K + 2): `factors` admits only taps that leave the passes room for their own roundings."""
         return ErrorBound("componentwise", problem.terms + 2)
 
     def workspace(self, problem: ConvProblem, out: Triple) -> int:
-        """Two flat blocks and one chunk of products."""
-        block = int(np.prod(problem.block_shape(out)))
-        return (2 * block + chunk(problem)) * np.dtype(problem.dtype).itemsize
+        """Two flat blocks."""
+        return 2 * int(np.prod(problem.block_shape(out))) * np.dtype(problem.dtype).itemsize
 
     def prepare(self, problem: ConvProblem, weight: Array) -> Array:
         """Return the factors (O, K_D + K_H + K_W)."""
@@ -71,28 +71,21 @@ class Separable(Algorithm):
         steps = (1, block.shape[3], block.shape[2] * block.shape[3])
         spreads = [step * dilation for step, dilation in zip(steps, problem.dilation[::-1], strict=True)]
         buffers = [scratch.array(name, (flat.shape[1],), block.dtype) for name in ("first", "second")]
-        product = scratch.array("products", (chunk(problem),), block.dtype)
         share = problem.out_channels // problem.groups
         for channel, taps in enumerate(prepared):
             a, b, c = np.split(taps, (size_d, size_d + size_h))
             values = flat[channel // share]
             for kernel, spread, target in zip((c, b, a), spreads, (*buffers, buffers[0]), strict=True):
-                values = _pass(values, kernel, spread, target, product)
+                values = _pass(values, kernel, spread, target, chunk(problem))
             np.add(grid.outputs(buffers[0]), 0 if bias is None else bias[channel], out=out[channel])
 
 
-def _pass(values: Array, kernel: Array, spread: int, target: Array, product: Array) -> Array:
-    """Correlate flat values with a 1-D kernel whose taps are `spread` positions apart."""
-    length = values.size - (kernel.size - 1) * spread
-    for start in range(0, length, product.size):
-        stop = min(start + product.size, length)
-        total, term = target[start:stop], product[: stop - start]
-        np.multiply(values[start:stop], kernel[0], out=total)
-        for tap in range(1, kernel.size):
-            at = start + tap * spread
-            np.multiply(values[at : at + total.size], kernel[tap], out=term)
-            np.add(total, term, out=total)
-    return target[: max(length, 0)]
+def _pass(values: Array, kernel: Array, spread: int, target: Array, count: int) -> Array:
+    """Correlate flat values with a 1-D kernel whose taps are `spread` positions apart, `count` positions at a time."""
+    length = max(values.size - (kernel.size - 1) * spread, 0)
+    for start in range(0, length, count):
+        weighted_sums(values[start:], kernel, (spread,), target[start : min(start + count, length)])
+    return target[:length]
 
 
 ALGORITHM = Separable()

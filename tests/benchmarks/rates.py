@@ -11,6 +11,7 @@ from lucid_cli.bench.timing import medians
 from lucid_core import blas
 from lucid_core.compiled.strips import lanes
 from lucid_core.machine import CACHE_BYTES
+from lucid_core.weighted import weighted_sums
 
 
 def elementwise(dtype: str) -> float:
@@ -18,6 +19,14 @@ def elementwise(dtype: str) -> float:
     count = CACHE_BYTES // 8 // np.dtype(dtype).itemsize
     a, b = np.ones(count, dtype), np.ones(count, dtype)
     return 200 * count / medians({"add": lambda: [np.add(a, b, out=a) for _ in range(200)]})["add"]
+
+
+def weighted(dtype: str) -> float:
+    """Products a second that are added, of taps far apart, into sums that stay in the L2 cache."""
+    count = CACHE_BYTES // 4 // np.dtype(dtype).itemsize
+    values, weights, total = np.ones(count + 10 * 266, dtype), np.ones(11, dtype), np.empty(count, dtype)
+    seconds = medians({"": lambda: [weighted_sums(values, weights, (266,), total) for _ in range(50)]})[""]
+    return 50 * 11 * count / seconds
 
 
 def gemm(dtype: str, rows: int, terms: int = 864, columns: int = 512) -> float:
@@ -85,12 +94,20 @@ def main() -> None:
     with blas.single_threaded():
         for dtype in ("float32", "float64"):
             many, few = gemm(dtype, 256), gemm(dtype, 8)
-            print(
-                f'"{dtype}": Rates(elementwise={elementwise(dtype):.2g}, gemm={many:.2g}, '
-                f"gemm_rows={8 * (many / few - 1):.2g}, gather={gather(dtype):.2g}, call={call():.2g}, "
-                f"fft={fft(dtype):.2g}, fma={fma(dtype):.2g}, load={load(dtype):.2g}, pack={pack(dtype):.2g}, "
-                f"store={store(dtype):.2g})"
-            )
+            rates = {
+                "elementwise": elementwise(dtype),
+                "weighted": weighted(dtype),
+                "gemm": many,
+                "gemm_rows": 8 * (many / few - 1),
+                "gather": gather(dtype),
+                "call": call(),
+                "fft": fft(dtype),
+                "fma": fma(dtype),
+                "load": load(dtype),
+                "pack": pack(dtype),
+                "store": store(dtype),
+            }
+            print(f'"{dtype}": Rates({", ".join(f"{name}={rate:.2g}" for name, rate in rates.items())})')
 
 
 if __name__ == "__main__":

@@ -472,7 +472,7 @@ print(*found)
 
 TINY = "import sys, numpy as np\nfrom lucid_core import conv3d\nx = np.ones((1, 1, 6, 6, 6), np.float32)\n"
 TINY += "weight = np.ones((1, 1, 3, 3, 3), np.float32)\n"
-LARGE = "large, many = np.ones((1, 8, 24, 64, 64), np.float32), np.ones((3, 8, 3, 3, 3), np.float32)\n"
+LARGE = "large, many = np.ones((1, 8, 48, 64, 64), np.float32), np.ones((3, 8, 3, 3, 3), np.float32)\n"
 TRY = """
 try:
     conv3d(x, weight, engine="numba")

@@ -93,7 +93,7 @@ def test_compiled_kernels_are_loaded_where_they_save_enough(numba):
     """The saving is that of one volume, so the choice does not follow from the batch."""
     for batch in (1, 40):
         assert plan(problem(1, 1, (16, 16, 16), padding=1, batch=batch)).engine == "numpy"
-        assert plan(problem(1, 1, (128, 128, 128), padding=1, batch=batch)).engine == "numba"
+        assert plan(problem(1, 1, (192, 192, 192), padding=1, batch=batch)).engine == "numba"
         assert plan(problem(1, 1, (64, 128, 128), padding=1, batch=batch), start_seconds=10).engine == "numpy"
 
 
