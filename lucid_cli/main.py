@@ -1,9 +1,12 @@
 """The command `lucid-conv3d`: its commands, loaded when called, and the one place where an error becomes a line."""
 
+import gc
 import importlib
+import os
 import pkgutil
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -15,6 +18,8 @@ from lucid_core.registry import did_you_mean
 
 ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 """Signals that end a run."""
+OBJECTS_BEFORE_COLLECTION = 50_000
+"""New objects before garbage is looked for: loading packages makes many, and none of them is garbage."""
 
 
 class Interrupted(BaseException):
@@ -73,10 +78,16 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the engine has threads of its own
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    sys.exit(_run())
+    code = _run()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed, or nobody listens
+            stream.flush()
+    os._exit(code)  # what is in memory goes with the process: taking it apart first would cost time
 
 
 def _run() -> int:

@@ -18,7 +18,7 @@ from lucid_core.weighted import weighted_sums
 
 
 class Separable(Algorithm):
-    """A pass along W, then H, then D, of the flat block."""
+    """A pass along D, then H, then W, of the flat block: only the first one reads the halo of planes."""
 
     name = "separable"
     engine = "numpy"
@@ -33,7 +33,7 @@ class Separable(Algorithm):
 
     def cost(self, problem: ConvProblem, rates: Rates) -> float:
         """One product a 1-D tap and flat position, in three calls a chunk."""
-        length = int(np.prod(problem.block_shape(problem.out_size)))
+        length = int(np.prod((problem.out_size[0], *problem.block_shape(problem.out_size)[1:])))
         calls = 3 * -(-length // chunk(problem))
         seconds = sum(problem.kernel_size) * length / rates.weighted + calls * rates.call
         return problem.batch * problem.out_channels * seconds
@@ -43,14 +43,19 @@ class Separable(Algorithm):
         return ErrorBound("componentwise", problem.terms + 2)
 
     def workspace(self, problem: ConvProblem, out: Triple) -> int:
-        """Two flat blocks."""
-        return 2 * int(np.prod(problem.block_shape(out))) * np.dtype(problem.dtype).itemsize
+        """Two flat blocks without the halo of planes."""
+        return 2 * int(np.prod((out[0], *problem.block_shape(out)[1:]))) * np.dtype(problem.dtype).itemsize
 
     def prepare(self, problem: ConvProblem, weight: Array) -> Array:
-        """Return the factors (O, K_D + K_H + K_W)."""
-        split = factors(weight)
-        if split is None:
-            raise ValueError(f"the problem says its weights are separable, but they are not: {problem}")
+        """Return the factors (O, K_D + K_H + K_W), the magnitude in that of D, so that sums that fit do not overflow.
+
+        `factored` leaves it in that of W; what moves is a power of two, which rounds nothing.
+        """
+        split = factored(problem, weight)
+        size_d, _, size_w = problem.kernel_size
+        _, exponents = np.frexp(np.abs(split[:, -size_w:]).max(axis=1, keepdims=True))
+        split[:, :size_d] = np.ldexp(split[:, :size_d], exponents)
+        split[:, -size_w:] = np.ldexp(split[:, -size_w:], -exponents)
         return split
 
     def run(
@@ -67,17 +72,23 @@ class Separable(Algorithm):
         block = window.block(scratch)
         flat = block.reshape(block.shape[0], -1)
         grid = lattice(problem, region.shape)
-        size_d, size_h, _ = problem.kernel_size
-        steps = (1, block.shape[3], block.shape[2] * block.shape[3])
-        spreads = [step * dilation for step, dilation in zip(steps, problem.dilation[::-1], strict=True)]
-        buffers = [scratch.array(name, (flat.shape[1],), block.dtype) for name in ("first", "second")]
-        share = problem.out_channels // problem.groups
+        plane = block.shape[2] * block.shape[3]
+        spreads = [step * dilation for step, dilation in zip((plane, block.shape[3], 1), problem.dilation, strict=True)]
+        buffers = [scratch.array(name, (region.shape[0] * plane,), block.dtype) for name in ("first", "second")]
+        share, ends = problem.out_channels // problem.groups, np.cumsum(problem.kernel_size)[:2]
         for channel, taps in enumerate(prepared):
-            a, b, c = np.split(taps, (size_d, size_d + size_h))
             values = flat[channel // share]
-            for kernel, spread, target in zip((c, b, a), spreads, (*buffers, buffers[0]), strict=True):
+            for kernel, spread, target in zip(np.split(taps, ends), spreads, (*buffers, buffers[0]), strict=True):
                 values = _pass(values, kernel, spread, target, chunk(problem))
             np.add(grid.outputs(buffers[0]), 0 if bias is None else bias[channel], out=out[channel])
+
+
+def factored(problem: ConvProblem, weight: Array) -> Array:
+    """Return the 1-D kernels (O, K_D + K_H + K_W) of the weights of a problem that says they are separable."""
+    split = factors(weight)
+    if split is None:
+        raise ValueError(f"the problem says its weights are separable, but they are not: {problem}")
+    return split
 
 
 def _pass(values: Array, kernel: Array, spread: int, target: Array, count: int) -> Array:

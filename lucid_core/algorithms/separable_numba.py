@@ -8,6 +8,7 @@ import numpy as np
 from lucid_core import compiled
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
 from lucid_core.algorithms.separable import ALGORITHM as SEPARABLE
+from lucid_core.algorithms.separable import factored
 from lucid_core.boundary import Window
 from lucid_core.compiled.blocking import Blocking, blocking
 from lucid_core.compiled.prices import packing, storing, strips, sweeping
@@ -56,7 +57,7 @@ class SeparableNumba(Algorithm):
 
     def prepare(self, problem: ConvProblem, weight: Array) -> Array:
         """Return the factors (O, K_D + K_H + K_W)."""
-        return SEPARABLE.prepare(problem, weight)
+        return factored(problem, weight)
 
     def run(
         self,

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from lucid_core.problem import integer
 
-_generator = np.random.default_rng(0)
+_generator: Any = None
+"""NumPy's random numbers are loaded when the first ones are drawn: most runs have weights of their own."""
 
 
 def manual_seed(seed: int) -> None:
@@ -19,7 +20,10 @@ def manual_seed(seed: int) -> None:
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Draw from U(-bound, bound) in float64, rounded to `dtype`."""
-    return _generator.uniform(-bound, bound, shape).astype(dtype)
+    if _generator is None:
+        manual_seed(0)
+    drawn: npt.NDArray[Any] = _generator.uniform(-bound, bound, shape).astype(dtype)
+    return drawn
 
 
 def kaiming_bound(fan_in: int) -> float:
