@@ -6,15 +6,16 @@ from pathlib import Path
 
 from lucid_cli import report
 from lucid_cli.failures import exit_code, message
+from lucid_cli.finished import check_finished
 from lucid_cli.formats import Spec, format_of, parse_spec
-from lucid_cli.job import item, peak_rss_bytes, prepare, protected, run
+from lucid_cli.job import Job, item, peak_rss_bytes, prepare, protected, run
 from lucid_cli.layer import Recipe, recipe
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, output_specs, write_text
 from lucid_cli.progress import Reporter
 from lucid_cli.resume import tile_left
 from lucid_cli.talk import data, say, show_trace
-from lucid_core.errors import ArgumentError
+from lucid_core.errors import ArgumentError, OutputError
 
 WRONG_USAGE = 2
 SOME_FAILED = 7
@@ -95,26 +96,44 @@ class _Batch:
         return items, codes[0] if len(self._inputs) == 1 or set(codes) == {WRONG_USAGE} else SOME_FAILED
 
     def _one(self, spec: Spec, out: Spec | None) -> report.Item:
-        settings = self._settings
+        settings, job = self._settings, None
         with ExitStack() as stack:
-            if out is not None and not out.is_pipe and settings.skip_existing and out.path.exists():
-                self._tell(f"{out.path} exists, skipped")
-                return report.bare_item(str(spec), "skipped", peak_rss_bytes())
+            if out is not None and settings.skip_existing and _exists(out):
+                job = prepare(spec, out, self._recipe, stack)
+                if self._is_finished(out, job):
+                    self._tell(f"{out} is finished, skipped")
+                    return report.bare_item(str(spec), "skipped", peak_rss_bytes())
             finals = self._finals(out)
             tile = tile_left(finals[0]) if finals and settings.resume else None
-            job = prepare(spec, out, self._recipe, stack, tile)
-            for warning in job.source.warnings:
-                self._tell(f"Warning: {warning}")
-            if settings.verbose:
-                self._tell(str(job.plan))
-            if self._dry:
-                done = item(job, "planned", None, None)
-            else:
-                with Reporter("none" if settings.quiet else settings.progress, spec.path.name) as observe:
-                    done = run(job, finals, observe)
+            if job is None or tile is not None:
+                job = prepare(spec, out, self._recipe, stack, tile)
+            done = self._done(job, finals)
             if self._command == "apply":
                 self._tell(report.table(done))
             return done
+
+    def _is_finished(self, out: Spec, job: Job) -> bool:
+        """Say whether an output that exists is finished; one that is not is an error unless it may be replaced."""
+        try:
+            check_finished(out, job.target)
+        except OutputError as error:
+            if not self._settings.overwrite:
+                raise
+            self._tell(f"Warning: {error}")
+            return False
+        return True
+
+    def _done(self, job: Job, finals: list[Path]) -> report.Item:
+        """Carry out a job, or only plan it, telling what is to be told."""
+        for warning in job.source.warnings:
+            self._tell(f"Warning: {warning}")
+        if self._settings.verbose:
+            self._tell(str(job.plan))
+        if self._dry:
+            return item(job, "planned", None, None)
+        kind = "none" if self._settings.quiet else self._settings.progress
+        with Reporter(kind, job.input.path.name) as observe:
+            return run(job, finals, observe)
 
     def _finals(self, out: Spec | None) -> list[Path]:
         """Return the files an output consists of, after checking that each may be written."""
@@ -125,6 +144,12 @@ class _Batch:
     def _tell(self, text: str) -> None:
         if not self._settings.quiet:
             say(text)
+
+
+def _exists(out: Spec) -> bool:
+    """Say whether all files of an output exist; a pipe has none."""
+    paths = format_of(out).files(out)
+    return bool(paths) and all(path.exists() for path in paths)
 
 
 def _check_pipes(inputs: Sequence[Spec | None], outputs: Sequence[Spec | None], settings: Settings) -> None:

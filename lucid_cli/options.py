@@ -148,7 +148,7 @@ OUTPUT = [
     option("run", "-o", "--output", type=Word(), metavar="OUTPUT", help="A file, or an existing folder."),
     option("run", "--name", type=Word(), metavar="PATTERN", help="Names in a folder. Default {stem}_conv3d{suffix}."),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
-    option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is complete."),
+    option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
     option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
     option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),

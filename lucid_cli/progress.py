@@ -1,7 +1,8 @@
-"""Progress on stderr: a bar on a terminal, else a line every 10 % or 30 seconds."""
+"""Progress on stderr: a bar on a terminal, else a line after the first second and then every 10 % or 30 seconds."""
 
 import json
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -11,27 +12,50 @@ from lucid_core.events import Progress
 
 LINE_SHARE = 0.1
 LINE_SECONDS = 30.0
+FIRST_SECONDS = 1.0
+TICK_SECONDS = 1.0
+"""Time between two looks at the clock while no event comes."""
 
 
 class Reporter:
-    """Shows the progress of one input; an observer of `execute` and a context manager that ends the bar."""
+    """Shows the progress of one input; an observer of `execute` and a context manager that ends what it shows.
+
+    A thread of its own keeps the clock, so that a tile that takes minutes is not silence.
+    """
 
     def __init__(self, kind: str, title: str) -> None:
         self._kind = ("bar" if sys.stderr and sys.stderr.isatty() else "log") if kind == "auto" else kind
         self._title = title
         self._bar: Any = None
-        self._began = time.monotonic()
-        self._last_time = self._began
+        self._began = self._last_time = time.monotonic()
         self._last_share = 0.0
-        self._before: int | None = None
+        self._before = 0
+        self._shown = 0
+        self._event: Progress | None = None
+        self._lock, self._end = threading.Lock(), threading.Event()
+        self._clock = threading.Thread(target=self._tick, name="lucid-progress", daemon=True)
 
     def __call__(self, event: Progress) -> None:
         """Take one event."""
-        if self._before is None:
-            self._before = event.done
-        shows = {"bar": self._show_bar, "log": self._show_line, "json": self._show_json}
-        if self._kind in shows:
-            shows[self._kind](event)
+        with self._lock:
+            if self._event is None or event.done < self._event.done:  # the first pass over the volume, or another
+                self._before, self._began = event.done, time.monotonic()
+            self._event = event
+            self._show(event)
+
+    def _tick(self) -> None:
+        """Look at the clock until the end."""
+        while not self._end.wait(TICK_SECONDS):
+            with self._lock:
+                if self._event is not None:
+                    self._show(self._event)
+
+    def _show(self, event: Progress) -> None:
+        if self._kind == "bar":
+            self._show_bar(event)
+        elif self._kind in ("log", "json") and self._due(event):
+            self._shown += 1
+            say(self._line(event) if self._kind == "log" else self._json(event))
 
     def _show_bar(self, event: Progress) -> None:
         if self._bar is None:
@@ -40,36 +64,48 @@ class Reporter:
             self._bar = tqdm(
                 total=event.total, desc=self._title, unit="voxel", unit_scale=True, leave=False, initial=event.done
             )
-        self._bar.update(event.done - self._bar.n)
+        if event.done > self._bar.n:
+            self._bar.update(event.done - self._bar.n)
+        else:
+            self._bar.refresh()
 
     def _due(self, event: Progress) -> bool:
-        """Say whether 10 % or 30 s have passed since the last line, or all is done."""
+        """Say whether it is time for a line: the first one, 10 % or 30 s after the last, or the last."""
         share = event.done / event.total if event.total else 1.0
         self._last_share = min(self._last_share, share)
-        now = time.monotonic()
-        due = share - self._last_share >= LINE_SHARE or now - self._last_time >= LINE_SECONDS or share == 1.0
+        since = time.monotonic() - self._last_time
+        wait = LINE_SECONDS if self._shown else FIRST_SECONDS
+        due = share - self._last_share >= LINE_SHARE or since >= wait or share == 1.0 > self._last_share
         if due:
-            self._last_share, self._last_time = share, now
+            self._last_share, self._last_time = share, time.monotonic()
         return due
 
-    def _show_line(self, event: Progress) -> None:
-        if self._due(event):
-            seconds = time.monotonic() - self._began
-            new = event.done - (self._before or 0)
-            rate = new / seconds / 1e6 if seconds else 0.0
-            left = seconds * (event.total - event.done) / new if new else 0.0
-            share = 100 * event.done / event.total if event.total else 100.0
-            say(f"{self._title}: {share:.0f} % of {event.total} voxels, {rate:.1f} Mvoxel/s, {left:.0f} s left")
+    def _rate(self, event: Progress) -> tuple[float, float | None]:
+        """Return the voxels a second, and the seconds left, None where no voxel is done yet."""
+        seconds, new = time.monotonic() - self._began, event.done - self._before
+        return new / seconds if seconds else 0.0, seconds * (event.total - event.done) / new if new else None
 
-    def _show_json(self, event: Progress) -> None:
-        if self._due(event):
-            say(json.dumps({"event": "progress", "input": self._title, "done": event.done, "total": event.total}))
+    def _line(self, event: Progress) -> str:
+        rate, left = self._rate(event)
+        share = 100 * event.done / event.total if event.total else 100.0
+        rest = "time left not known yet" if left is None else f"{left:.0f} s left"
+        return f"{self._title}: {share:.0f} % of {event.total} voxels, {rate / 1e6:.1f} Mvoxel/s, {rest}"
+
+    def _json(self, event: Progress) -> str:
+        rate, left = self._rate(event)
+        known = {"event": "progress", "input": self._title, "done": event.done, "total": event.total}
+        return json.dumps(known | {"rate": round(rate), "seconds_left": None if left is None else round(left, 1)})
 
     def __enter__(self) -> "Reporter":
+        if self._kind != "none":
+            self._clock.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end.set()
+        if self._clock.is_alive():
+            self._clock.join()
         if self._bar is not None:
             self._bar.close()

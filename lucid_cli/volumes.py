@@ -124,6 +124,10 @@ class Source(ABC):
     def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:
         """Return a reader (N, C, D, H, W) for the roles of the axes; `spool_folder` is where temporary data may go."""
 
+    def verify(self) -> None:
+        """Check that all of it is whole, reading what cannot be told from its size."""
+        Source.finish(self)
+
     def finish(self) -> None:
         """Check, after the last read, that the input was whole and did not change meanwhile."""
         if self._path and _stamp(self._path) != self._stamp:

@@ -211,6 +211,8 @@ class TestPlan:
         for name in VOLUME:
             assert planned["output"][name] == done["output"][name]
         planned["plan"].pop("limit_bytes"), done["plan"].pop("limit_bytes")
+        peaks = [one["plan"].pop("peak_bytes") for one in (planned, done)]  # what the process took grows meanwhile
+        assert peaks[0] == pytest.approx(peaks[1], rel=0.05)
         assert planned["plan"] == done["plan"]
 
     def test_a_table_on_stdout(self, placed):
@@ -336,7 +338,7 @@ class TestProgress:
     def test_json_lines(self, scan):
         result = ok("apply", scan, "-o", "b.npy", *OPTIONS, "--tile", "1,1,1", "--progress", "json")
         events = [json.loads(line) for line in result.err.splitlines() if line.startswith("{")]
-        assert {tuple(event) for event in events} == {("event", "input", "done", "total")}
+        assert {tuple(event) for event in events} == {("event", "input", "done", "total", "rate", "seconds_left")}
         assert (events[-1]["done"], events[-1]["total"]) == (210, 210)
         assert [event["done"] for event in events] == sorted(event["done"] for event in events)
         assert result.out == ""
