@@ -18,6 +18,7 @@ from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
 from lucid_cli import main
+from lucid_cli.compression import zstandard
 
 SIZE = (5, 6, 7)
 """D, H, W of most volumes here."""
@@ -127,8 +128,17 @@ def make_nifti(
         path.with_suffix(".img").write_bytes(voxels)
     else:
         data = block.getvalue() + voxels + trailer
-        path.write_bytes(gzip.compress(data, 1, mtime=0) if path.suffix == ".gz" else data)
+        packed = {".gz": lambda: gzip.compress(data, 1, mtime=0), ".zst": lambda: zstandard().compress(data)}
+        path.write_bytes(packed.get(path.suffix, lambda: data)())
     return path
+
+
+def plain_bytes(path):
+    """Return what a file holds, decompressed."""
+    data = Path(path).read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        return gzip.decompress(data)
+    return zstandard().decompress(data) if data[:4] == b"\x28\xb5\x2f\xfd" else data
 
 
 def make_volume(path, volume):
@@ -159,14 +169,15 @@ def read_volume(path):
     if path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "r") as file:
             return file["data"][()]
+    if path.suffix == ".zst":
+        return np.asarray(nib.Nifti1Image.from_bytes(plain_bytes(path)).dataobj).T
     return np.asarray(nib.load(path).dataobj).T
 
 
 def nifti_header(path):
     """Return the header of a NIfTI as it stands in the file; nibabel's images forget its scaling."""
     path = Path(path).with_suffix(".hdr") if Path(path).suffix == ".img" else Path(path)
-    data = path.read_bytes()
-    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    data = plain_bytes(path)
     version_1 = int.from_bytes(data[:4], "little") == 348
     return Nifti1Header(data[:348], check=False) if version_1 else Nifti2Header(data[:540], check=False)
 
