@@ -18,6 +18,11 @@ from lucid_core.registry import did_you_mean
 
 ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 """Signals that end a run."""
+LIBRARIES = {
+    "OPENBLAS_NUM_THREADS": "1",  # the engine has threads of its own
+    "HDF5_PLUGIN_PATH": os.devnull,  # filters are code: none is loaded that happens to lie somewhere
+}
+"""What libraries find in the environment when they are loaded, unless the user has set it."""
 OBJECTS_BEFORE_COLLECTION = 50_000
 """New objects before garbage is looked for: loading packages makes many, and none of them is garbage."""
 
@@ -79,7 +84,8 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the engine has threads of its own
+    for name, value in LIBRARIES.items():
+        os.environ.setdefault(name, value)
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)

@@ -5,8 +5,8 @@ array itself. No bias in the file is no bias. Nothing in such a file is ever exe
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,35 +153,30 @@ def _npz(path: Path) -> Iterator[ArrayFile]:
 
 @contextmanager
 def _hdf5(path: Path) -> Iterator[ArrayFile]:
-    import h5py
+    from lucid_cli.hdf5_file import Hdf5Arrays
+    from lucid_cli.isolation import Isolated
 
-    with h5py.File(path, "r") as file:
-        found: dict[str, Any] = {}
-
-        def visit(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu" and not (item.external or item.is_virtual):
-                found[name] = item
-
-        file.visititems(visit)
-        dotted = _dotted(found)
+    with closing(Isolated(str(path), Hdf5Arrays, path)) as child:
+        sizes: dict[str, int] = child.call("sizes")
+        dotted = _dotted(sizes)
 
         def read(name: str) -> Array:
-            _check_size(path, name, dotted[name].nbytes)
-            array: Array = dotted[name][()]
+            _check_size(path, name, sizes[dotted[name]])
+            array: Array = child.call("read", dotted[name])
             return array
 
         yield ArrayFile(path, sorted(dotted), read)
 
 
-def _dotted(found: Mapping[str, Any]) -> dict[str, Any]:
+def _dotted(found: Iterable[str]) -> dict[str, str]:
     """Name the datasets of HDF5 groups as the arrays of other files: `/conv/weight` is `conv.weight`, and itself."""
-    names = dict(found)
-    for name, item in found.items():
-        names[f"/{name}"] = item
+    names = {name: name for name in found}
+    for name in tuple(names):
+        names[f"/{name}"] = name
         group, _, last = name.rpartition("/")
         if group and last in ("weight", "bias"):
             for key in (group, f"/{group}", group.replace("/", ".")):
-                names[f"{key}.{last}"] = item
+                names[f"{key}.{last}"] = name
     return names
 
 

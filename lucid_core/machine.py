@@ -128,8 +128,17 @@ def available_bytes() -> int | None:
 
 def resident_bytes() -> int | None:
     """Return the memory that this process has resident, None where the system does not say."""
+    return _statm(1)
+
+
+def virtual_bytes() -> int | None:
+    """Return the address space of this process, None where the system does not say."""
+    return _statm(0)
+
+
+def _statm(field: int) -> int | None:
     fields = _read(Path("/proc/self/statm")).split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
+    return int(fields[field]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > field else None
 
 
 def _read(path: Path) -> str:

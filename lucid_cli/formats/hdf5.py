@@ -6,7 +6,7 @@ maps voxel (x, y, z) to the world in `units`, mm unless said. Both follow the ou
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ import numpy as np
 from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
+from lucid_cli.hdf5_file import Description, Hdf5Dataset
+from lucid_cli.isolation import Isolated
 from lucid_cli.planes import window
 from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
 from lucid_cli.streams import LIKELY_RATIO, SpooledSink
@@ -34,7 +36,7 @@ from lucid_cli.volumes import (
     file_box,
     five_shape,
 )
-from lucid_core.errors import InputError, LucidError, OutputError
+from lucid_core.errors import OutputError
 from lucid_core.geometry import affine_of, is_usable, spacing_of
 from lucid_core.regions import Region
 from lucid_core.units import MM_PER_UNIT, Spacing
@@ -43,14 +45,10 @@ from lucid_core.volume import VolumeReader
 DEFAULT_DATASET = "/data"
 OWN_ATTRIBUTES = ("element_size_um", "affine", "axes")
 """Attributes that follow the output; `units` does too, where it says those of the affine."""
-LIBRARY_BYTES = 8 << 20
-"""Memory that the HDF5 library takes, its cache of chunks included."""
+LIBRARY_BYTES = 16 << 20
+"""Memory that the HDF5 library takes, its cache of chunks included, and that a child process has of its own."""
 CHUNK = 64
 """Largest size of a chunk along an axis where nothing says its shape."""
-DIMENSION_SCALES = ("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST")
-"""Attributes by which HDF5 ties datasets to one another."""
-MOST_ATTRIBUTE_BYTES = 60000
-"""HDF5 keeps at most 64 KiB for the attributes of a dataset unless files need a recent version."""
 UNITS = {"micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um", "μm": "um"} | {
     "millimeter": "mm",
     "millimetre": "mm",
@@ -61,84 +59,35 @@ UNITS = {"micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um"
 
 
 class Hdf5Source(Source):
-    """One dataset."""
+    """One dataset, read in a child process."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec.path)
+        self._child = Isolated(str(spec.path), Hdf5Dataset, spec.path, spec.inner)
+        self._open.callback(self._child.close)
         try:
-            self._file = h5py.File(spec.path, "r")
-        except OSError as error:
-            raise InputError(
-                f"{spec.path}: not a readable HDF5 file: {error}; "
-                "if another program holds it, set HDF5_USE_FILE_LOCKING=FALSE"
-            ) from error
-        self._open.callback(self._file.close)
-        try:
-            self.dataset = self._find(spec)
-            name = f"{spec.path}:{self.dataset.name}"
-            self._check_storage(name)
-            check_array(name, self.dataset.shape or (), self.dataset.dtype)
-            self.attributes = self._carried(name)
-            self.info = self._describe(name)
-        except LucidError:
+            self.dataset: Description = self._child.call("describe")
+            check_array(self.dataset.name, self.dataset.shape, self.dataset.dtype)
+            self.warnings = self.dataset.warnings
+            self.info = self._describe()
+        except BaseException:
             self.close()
             raise
-        except Exception as error:
-            self.close()
-            raise InputError(f"{spec.path}: not a readable HDF5 file: {error}") from error
 
-    def _carried(self, name: str) -> dict[str, Any]:
-        """Return the attributes that an output keeps; what a copy cannot hold is left out with a warning."""
-        carried = {}
-        for key, value in self.dataset.attrs.items():
-            if key in DIMENSION_SCALES:
-                continue
-            if h5py.check_ref_dtype(np.asarray(value).dtype) or np.asarray(value).nbytes > MOST_ATTRIBUTE_BYTES:
-                self.warnings += (f"{name}: the attribute {key!r} is a reference or too large; it is not copied",)
-            else:
-                carried[key] = value
-        return carried
-
-    def _find(self, spec: Spec) -> Any:
-        """Return the dataset named, or the only numeric one of three or more axes."""
-        candidates = _volumes(self._file)
-        listing = ", ".join(candidates) or "none"
-        if spec.inner is None:
-            if len(candidates) != 1:
-                raise InputError(
-                    f"{spec.path}: holds {len(candidates)} numeric datasets of 3 or more axes ({listing}); "
-                    f"say which: {spec.path}:/PATH"
-                )
-            return self._file[candidates[0]]
-        try:
-            found = self._file.get(spec.inner)
-        except RuntimeError as error:
-            raise InputError(f"{spec.path}: cannot follow {spec.inner!r}: {error}; it holds: {listing}") from error
-        if not isinstance(found, h5py.Dataset):
-            what = "is a group, not a dataset" if isinstance(found, h5py.Group) else "has no dataset"
-            raise InputError(f"{spec.path}: {what} {spec.inner!r}; datasets of 3 or more axes: {listing}")
-        return found
-
-    def _check_storage(self, name: str) -> None:
-        """Refuse data that lies in other files: the file would decide what is read."""
-        linked = self.dataset.file.filename != self._file.filename
-        if linked or self.dataset.external or self.dataset.is_virtual:
-            raise InputError(f"{name}: its data lies in other files (a link, external or virtual storage): not read")
-
-    def _describe(self, name: str) -> VolumeInfo:
+    def _describe(self) -> VolumeInfo:
         dataset = self.dataset
-        spacing, affine = _spacing(dataset), _affine(dataset)
+        spacing, affine = _spacing(dataset.attributes), _affine(dataset.attributes)
         if spacing is None and affine is not None:
             spacing = spacing_of(affine)
         if affine is None and spacing is not None:
             affine = affine_of(spacing)
         details = {
-            "units": _text(dataset.attrs.get("units")),
+            "units": _text(dataset.attributes.get("units")),
             "chunks": list(dataset.chunks) if dataset.chunks else None,
             "compression": dataset.compression,
         }
-        rank = dataset.ndim
-        return VolumeInfo(name, "hdf5", dataset.shape, AXES[rank], dataset.dtype.name, spacing, affine, details)
+        axes = AXES[len(dataset.shape)]
+        return VolumeInfo(dataset.name, "hdf5", dataset.shape, axes, dataset.dtype.name, spacing, affine, details)
 
     def readings(self, roles: str) -> list[Reading]:
         """Read whole rows of chunks forward, so that each chunk is decompressed once; else as asked."""
@@ -147,21 +96,22 @@ class Hdf5Source(Source):
         grain = five_shape(self.dataset.chunks, roles)[2:] if self.dataset.chunks else (1, 1, 1)
         rows = grain[0] if self.dataset.chunks else max(1, READ_BYTES // plane)
         chunk = math.prod(self.dataset.chunks or ()) * self.dataset.dtype.itemsize
-        forward = Reading(True, LIBRARY_BYTES + 3 * chunk + rows * plane, plane, rows)
-        return [forward, Reading(False, LIBRARY_BYTES + 3 * chunk + RANDOM_READ_BYTES, grain=grain)]
+        child = LIBRARY_BYTES + 3 * chunk
+        forward = Reading(True, child + 2 * rows * plane, plane, rows)
+        return [forward, Reading(False, child + RANDOM_READ_BYTES, grain=grain)]
 
     def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002
         """Return a reader over the dataset."""
-        boxes = BoxReader(_DatasetBoxes(self.dataset, self.info.path), self.info.shape, self.dataset.dtype, roles)
+        boxes = BoxReader(_DatasetBoxes(self.dataset, self._child), self.info.shape, self.dataset.dtype, roles)
         return window(boxes, reading.planes_at_once) if reading.forward else boxes
 
 
 class _DatasetBoxes:
     """Reads boxes of a dataset; implements `Boxes`."""
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(self, dataset: Description, child: Isolated) -> None:
         self._dataset = dataset
-        self._name = name
+        self._child = child
 
     def read_box(self, box: tuple[slice, ...]) -> Iterator[tuple[slice, Array]]:
         """Yield the values of a box, some rows of chunks along its first axis at a time."""
@@ -171,40 +121,27 @@ class _DatasetBoxes:
         first = box[0].start
         while first < box[0].stop:
             last = min(first - first % chunk + step, box[0].stop)
-            try:
-                values = self._dataset[(slice(first, last), *box[1:])]
-            except OSError as error:
-                raise InputError(f"{self._name}: damaged or unreadable data: {error}") from error
-            yield slice(first - box[0].start, last - box[0].start), values
+            yield (
+                slice(first - box[0].start, last - box[0].start),
+                self._child.call("read", (slice(first, last), *box[1:])),
+            )
             first = last
 
 
-def _volumes(file: Any) -> list[str]:
-    """Return the names of the numeric datasets of three or more axes, without following links to other files."""
-    found: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iuf" and len(item.shape or ()) >= 3:
-            found.append(f"/{name}")
-
-    file.visititems(visit)
-    return sorted(found)
-
-
-def _spacing(dataset: Any) -> Spacing | None:
-    values = np.asarray(dataset.attrs.get("element_size_um", ()))
+def _spacing(attributes: Mapping[str, Any]) -> Spacing | None:
+    values = np.asarray(attributes.get("element_size_um", ()))
     if values.shape != (3,) or values.dtype.kind not in "fiu" or not all(0 < v < math.inf for v in values):
         return None
     z, y, x = (float(value) / 1000 for value in values)
     return z, y, x
 
 
-def _affine(dataset: Any) -> Any:
+def _affine(attributes: Mapping[str, Any]) -> Any:
     """Return the affine in mm, None where there is no usable one or its `units` are not known."""
-    matrix = np.asarray(dataset.attrs.get("affine", ()))
+    matrix = np.asarray(attributes.get("affine", ()))
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu" or not is_usable(matrix):
         return None
-    units = _text(dataset.attrs.get("units")) or "mm"
+    units = _text(attributes.get("units")) or "mm"
     per_unit = MM_PER_UNIT.get(UNITS.get(units, units))
     if per_unit is None:
         return None
@@ -271,7 +208,7 @@ def _chunks(target: Target, source: Any) -> tuple[int, ...] | None:
         sizes = dict(zip("zyx", target.chunks, strict=True))
         return tuple(min(sizes.get(axis, 1), size) for axis, size in zip(target.axes, target.file_shape, strict=True))
     plain = target.compression == "none"
-    if source is None or source.chunks is None or source.ndim != len(target.file_shape) or plain:
+    if source is None or source.chunks is None or len(source.shape) != len(target.file_shape) or plain:
         return None
     return tuple(min(pair) for pair in zip(source.chunks, target.file_shape, strict=True))
 
@@ -285,7 +222,7 @@ def _default_chunks(target: Target) -> tuple[int, ...]:
 
 def _write_attributes(dataset: Any, target: Target) -> None:
     if isinstance(target.source, Hdf5Source):
-        for name, value in target.source.attributes.items():
+        for name, value in target.source.dataset.attributes.items():
             if name not in OWN_ATTRIBUTES:
                 dataset.attrs[name] = value
     dataset.attrs["axes"] = target.axes
