@@ -1,5 +1,6 @@
 """All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,8 @@ from lucid_cli.output import check_target, output_specs, write_text
 from lucid_cli.progress import Reporter
 from lucid_cli.resume import tile_left
 from lucid_cli.talk import data, say, show_trace
-from lucid_core.errors import ArgumentError, OutputError
+from lucid_core.errors import ArgumentError, LimitError, OutputError
+from lucid_core.regions import Triple
 
 WRONG_USAGE = 2
 SOME_FAILED = 7
@@ -106,7 +108,7 @@ class _Batch:
             finals = self._finals(out)
             tile = tile_left(finals[0]) if finals and settings.resume else None
             if job is None or tile is not None:
-                job = prepare(spec, out, self._recipe, stack, tile)
+                job = _prepared_again(spec, out, self._recipe, stack, tile)
             done = self._done(job, finals)
             if self._command == "apply":
                 self._tell(report.table(done))
@@ -146,6 +148,16 @@ class _Batch:
             say(text)
 
 
+def _prepared_again(spec: Spec, out: Spec | None, made: Recipe, stack: ExitStack, tile: Triple | None) -> Job:
+    """Prepare a job, with the tile of the interrupted run where there is one."""
+    try:
+        return prepare(spec, out, made, stack, tile)
+    except LimitError as error:
+        if tile is not None:
+            error.add_note("the tile is that of an interrupted run; run once without --resume to begin anew")
+        raise
+
+
 def _exists(out: Spec) -> bool:
     """Say whether all files of an output exist; a pipe has none."""
     paths = format_of(out).files(out)
@@ -159,5 +171,7 @@ def _check_pipes(inputs: Sequence[Spec | None], outputs: Sequence[Spec | None], 
         raise ArgumentError("--cast rescale reads its input twice, which stdin does not allow; use --cast clip")
     if (into or out) and settings.resume:
         raise ArgumentError("--resume needs files: neither stdin nor stdout can be gone on with")
+    if out and sys.stdout is None:
+        raise OutputError("stdout is closed, and the output is to go there; name a file")
     if out and settings.report == "-":
         raise ArgumentError("stdout can hold the volume or the report, not both; name a file for one of them")

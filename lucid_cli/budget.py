@@ -23,7 +23,7 @@ LATER_BYTES = 10 << 20
 """What the process grows by after the plan is made: modules that are loaded then, threads, small buffers."""
 CASTING_BYTES = 4 << 20
 """What a thread takes that casts voxels and looks at them."""
-READER_SHARE = 0.25
+READER_SHARE = 0.125
 """Share of the memory that planes may take which are held to be read once; beyond, regions are read as asked."""
 LEAST_MARGIN = 64 << 20
 MARGIN_SHARE = 0.05
@@ -65,7 +65,7 @@ def make_plan(settings: Settings, source: Source, roles: str, target: Target, sp
         if limit_bytes is None or chosen.memory.reader <= READER_SHARE * limit_bytes or source.is_stream:
             break
     if not kept:
-        raise refusals[-1]
+        raise min(refusals, key=lambda one: one.least_bytes or math.inf)
     return min(kept, key=lambda one: one[0].memory.reader)
 
 
@@ -95,6 +95,8 @@ def _ends(settings: Settings, problem: ConvProblem, process: int, reading: Readi
         writer=writing.memory + threads * CASTING_BYTES,
         copies=writing.copies,
         grain=_grain(problem, reading.grain, writing.grain),
+        block=writing.grain[0],
+        waiting=writing.waiting,
     )
 
 

@@ -32,6 +32,8 @@ class Description:
     compression: str | None
     compression_opts: Any
     shuffle: bool
+    filtered: bool
+    """Whether the chunks pass through a filter, a checksum perhaps, when they are read."""
     attributes: dict[str, Any]
     """Those that can be copied to another file."""
     warnings: tuple[str, ...]
@@ -70,6 +72,7 @@ class Hdf5Dataset:
                 dataset.compression,
                 dataset.compression_opts,
                 dataset.shuffle,
+                dataset.id.get_create_plist().get_nfilters() > 0,
                 carried,
                 warnings,
             )

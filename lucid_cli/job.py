@@ -129,6 +129,8 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
             stack.enter_context(resumption)
         statistics = _fill(job, replacement, resumption, folder, observe)
         with job.stopwatch.stage("write"):
+            if resumption is not None:
+                resumption.done()
             replacement.commit()
     return item(job, "ok", statistics, job.stopwatch.seconds())
 

@@ -1,9 +1,10 @@
 """How far a run with `--resume` has come: a file of lines beside its temporary files.
 
 The first line says what is computed, from what and how: hashes of the input, of the weights and of the configuration,
-and the tile. Every further line says how many tiles stand in the temporary file, and the statistics of their voxels.
-A line counts where nothing but this program was killed since it was written, or where the voxels were flushed to the
-disk before it (`flushed`), so that a crash of the machine cannot leave a line without its voxels.
+and the tile. Every further line says how many tiles stand in the file of voxels, which file that is, and the statistics
+of the voxels. A line counts where nothing but this program was killed since it was written, or where the voxels were
+flushed to the disk before it (`flushed`), so that a crash of the machine cannot leave a line without its voxels; and
+where the file of voxels is still there, the same and as large.
 """
 
 import contextlib
@@ -57,16 +58,24 @@ class Left:
 
 
 def read_journal(path: Path) -> Left | None:
-    """Return what a journal says, None where there is none or its first line is not whole."""
+    """Return what a journal says, None where there is none, no line of it counts, or its voxels are gone."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         first, *rest = [json.loads(line) for line in lines if line]
         start = Start(first["hashes"], tuple(first["tile"]), first["slope"], first["inter"])
-        counted = [line for line in rest if line["flushed"] or first["boot"] == _boot()]
-        tiles, values = (counted[-1]["tiles"], counted[-1]["statistics"]) if counted else (0, {})
-        return Left(start, int(tiles), Statistics(**values))
-    except (OSError, ValueError, KeyError, TypeError):
+        same_boot = first["boot"] != "" and first["boot"] == _boot()
+        last = [line for line in rest if line["flushed"] or same_boot][-1]
+        if last["voxels"] != _identity(path.with_name(Path(last["voxels"][0]).name)):
+            return None
+        return Left(start, int(last["tiles"]), Statistics(**last["statistics"]))
+    except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def _identity(voxels: Path) -> list[Any]:
+    """Return what tells a file of voxels from another one, and from one that was emptied."""
+    found = voxels.lstat()
+    return [voxels.name, found.st_dev, found.st_ino, found.st_size]
 
 
 class Journal:
@@ -77,7 +86,9 @@ class Journal:
         self.path = path
         self._descriptor = os.open(path, flags, 0o666)
         self._last = time.monotonic()
-        if not append:
+        if append:
+            self._end_last_line()
+        else:
             self._line(vars(start) | {"boot": _boot()})
 
     def note(self, tiles: int, statistics: Statistics, voxels: Path) -> None:
@@ -86,10 +97,17 @@ class Journal:
         if flushed:
             _flush(voxels)
             self._last = time.monotonic()
-        self._line({"tiles": tiles, "statistics": vars(statistics), "flushed": flushed})
+        found = _identity(voxels)
+        self._line({"tiles": tiles, "statistics": vars(statistics), "flushed": flushed, "voxels": found})
 
     def _line(self, values: dict[str, Any]) -> None:
-        os.write(self._descriptor, f"{json.dumps(values)}\n".encode())
+        data = f"{json.dumps(values)}\n".encode()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def _end_last_line(self) -> None:
+        """Cut off a last line that was not written to its end."""
+        os.ftruncate(self._descriptor, self.path.read_bytes().rfind(b"\n") + 1)
 
     def close(self) -> None:
         """Close the file."""

@@ -190,19 +190,19 @@ def temporaries(finals: list[Path], overwrite: bool, *, keep: bool = False) -> I
 def filled(spec: Spec, paths: list[Path], target: Target) -> Iterator[Sink]:
     """Give a sink for an output's voxels; when the block ends well, they are complete and flushed.
 
-    A disk that cannot hold the output shows when the block begins, as `LimitError`.
+    A disk that cannot hold the output is a `LimitError`: most show when the block begins.
     """
     try:
         sink: Sink = format_of(spec).open_sink(paths, target, spec)
+        try:
+            yield sink
+            sink.finish()
+        finally:
+            sink.close()
     except OSError as error:
-        if error.errno in FULL_DISK:
-            raise LimitError(f"{spec}: the disk has no room for the output: {error.strerror}") from error
-        raise
-    try:
-        yield sink
-        sink.finish()
-    finally:
-        sink.close()
+        if error.errno not in FULL_DISK or isinstance(error, LucidError):
+            raise
+        raise LimitError(f"{spec}: the disk has no room for the output: {error.strerror}") from error
 
 
 @contextmanager

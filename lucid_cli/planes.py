@@ -8,8 +8,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_cli.boxes import BoxReader, convert
 from lucid_cli.compression import CHUNK_BYTES
-from lucid_cli.volumes import BoxReader, convert
 from lucid_core.errors import InputError, LucidError
 from lucid_core.regions import Region
 from lucid_core.volume import Shape5

@@ -11,7 +11,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_cli.volumes import Reading, Target, Writing, file_block, file_box
+from lucid_cli.boxes import Box, cut_box, file_block, file_box, within
+from lucid_cli.volumes import Reading, Target, Writing
 from lucid_core.errors import InputError
 from lucid_core.regions import Region
 from lucid_core.volume import Shape5
@@ -39,35 +40,43 @@ class RawReader:
     The file is read, not mapped: a mapped file that is cut short meanwhile would end the process.
     """
 
-    def __init__(self, file: IO[bytes], start: int, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        start: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        name: str,
+        *,
+        forward: bool = False,
+    ) -> None:
+        """Note where the array begins; `forward` says that it is read in order, so that no axis may be read wider."""
         self._file = file
         self._start = start
         self._shape = shape
         self._dtype = dtype
         self._name = name
+        self._forward = forward
 
-    def read_box(self, box: tuple[slice, ...]) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Yield the values of a box, some entries of its first axis at a time, with where these lie in the box."""
-        wide = self._widened(box)
-        inside = tuple(
-            slice(one.start - all_.start, one.stop - all_.start) for one, all_ in zip(box, wide, strict=True)
-        )[1:]
-        entry = math.prod(one.stop - one.start for one in wide[1:]) * self._dtype.itemsize
-        step = max(1, READ_BYTES // max(entry, 1))
-        for first in range(box[0].start, box[0].stop, step):
-            last = min(first + step, box[0].stop)
-            values = self._read((slice(first, last), *wide[1:]))
-            yield slice(first - box[0].start, last - box[0].start), values[(slice(None), *inside)]
+    def read_box(self, box: Box) -> Iterator[tuple[Box, npt.NDArray[Any]]]:
+        """Yield the values of a box, part by part, with where each part lies in the box."""
+        wide = box if self._forward else self._widened(box)
+        for part in cut_box(wide, (1,) * len(box), READ_BYTES // self._dtype.itemsize):
+            wanted = tuple(
+                slice(max(one.start, all_.start), min(one.stop, all_.stop)) for one, all_ in zip(part, box, strict=True)
+            )
+            yield within(wanted, box), self._read(part)[within(wanted, part)]
 
-    def _widened(self, box: tuple[slice, ...]) -> tuple[slice, ...]:
-        """Take whole axes, behind the first, where the box alone would be read in pieces that are too small."""
-        wide = list(box)
+    def _widened(self, box: Box) -> Box:
+        """Take whole inner axes, as far as they are read at once, where the box alone is read in pieces too small."""
+        wide, entry = box, self._dtype.itemsize
         for axis in range(len(box) - 1, 0, -1):
-            _, count = next(_runs(self._shape, tuple(wide)))
-            if count * self._dtype.itemsize >= READ_BYTES // 64:
+            _, count = next(_runs(self._shape, wide))
+            entry *= self._shape[axis]
+            if count * self._dtype.itemsize >= READ_BYTES // 64 or entry > READ_BYTES:
                 break
-            wide[axis] = slice(0, self._shape[axis])
-        return tuple(wide)
+            wide = (*wide[:axis], slice(0, self._shape[axis]), *wide[axis + 1 :])
+        return wide
 
     def _read(self, box: tuple[slice, ...]) -> npt.NDArray[Any]:
         values = np.empty([one.stop - one.start for one in box], self._dtype)

@@ -62,6 +62,12 @@ class Resumption:
         self.tiles += 1
         self._journal.note(self.tiles, statistics, self.voxels)
 
+    def done(self) -> None:
+        """Give up the journal: all tiles are written, and the output is about to stand in its place."""
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
+
     def __enter__(self) -> Self:
         return self
 
@@ -70,7 +76,7 @@ class Resumption:
     ) -> None:
         if self._journal is not None:
             self._journal.close()
-        if error is not None and self.tiles and not isinstance(error, InputError):
+        if error is not None and self._journal and self.tiles and not isinstance(error, InputError):
             self._replacement.kept = True
             share = 100 * self.tiles // max(self._plan.tiles, 1)
             error.add_note(f"{share} % is kept: run again with --resume to go on.")

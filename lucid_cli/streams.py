@@ -189,13 +189,14 @@ def stream_writing(target: Target) -> Writing:
     """Return what a stream of a target takes; compressed voxels are taken for a quarter of their size."""
     size, plane = math.prod(target.shape) * target.dtype.itemsize, math.prod(target.shape[3:])
     series = target.shape[0] * target.shape[1]
-    packed = size // LIKELY_RATIO
+    packed, planes = size // LIKELY_RATIO, planes_per_block(plane, target.dtype)
     return Writing(
         memory=4 * BLOCK_BYTES,
         copies=STREAM_COPIES,
         disk=packed,
         spool=size if is_spooled(target) else packed * (series - 1) // series if target.shape[1] > 1 else 0,
-        grain=(planes_per_block(plane, target.dtype), 1, 1),
+        grain=(planes, 1, 1),
+        waiting=0 if is_spooled(target) else 5 * target.shape[1] * planes * plane * target.dtype.itemsize // 4,
     )
 
 

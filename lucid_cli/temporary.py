@@ -39,9 +39,9 @@ class Temporary:
         try:
             self._descriptor = _held(self.path, final)
             if not keep:
-                os.ftruncate(self._descriptor, 0)
-                for kind in (VOXELS, JOURNAL):
+                for kind in (JOURNAL, VOXELS):  # the journal first: it must never outlive the voxels
                     hidden(final, kind).unlink(missing_ok=True)
+                os.ftruncate(self._descriptor, 0)
         except OutputError:
             raise
         except OSError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,8 @@ class Writing:
     """Bytes of temporary files beside it."""
     grain: Triple = (1, 1, 1)
     """Voxels along D, H, W that are stored together."""
+    waiting: int = 0
+    """Bytes that wait where the regions that come end within what is stored together."""
     in_place: bool = False
     """Whether regions are written, in any order, where they stay."""
 
@@ -227,77 +229,3 @@ def five_shape(shape: tuple[int, ...], roles: str) -> Shape5:
     sizes = dict(zip(roles, shape, strict=True))
     n, c, d, h, w = (sizes.get(letter, 1) for letter in FIVE)
     return n, c, d, h, w
-
-
-def file_box(axes: str, batch: int, region: Region, channels: int) -> tuple[slice, ...]:
-    """Return the index, in the file's order of axes, of all channels of a region of one volume."""
-    slices = dict(zip(FIVE, (slice(batch, batch + 1), slice(0, channels), *region.slices), strict=True))
-    return tuple(slices[letter] for letter in axes)
-
-
-def file_block(axes: str, block: Array) -> Array:
-    """View a block (C, d, h, w) in the file's order of axes; axes the file lacks have size 1."""
-    kept = [FIVE.index(letter) for letter in axes]
-    dropped = [axis for axis in range(5) if axis not in kept]
-    view: Array = block[np.newaxis].transpose(*dropped, *kept)[(0,) * len(dropped)]
-    return view
-
-
-class Boxes(Protocol):
-    """An array in a file that is read by boxes (`rawfile.RawReader`)."""
-
-    def read_box(self, box: tuple[slice, ...]) -> Iterator[tuple[slice, Array]]:
-        """Yield the values of a box, some entries of its first axis at a time, with where these lie in the box."""
-
-
-class BoxReader:
-    """Reads regions from boxes of a file's array, scaling stored values; implements `VolumeReader`."""
-
-    random_access = True
-
-    def __init__(
-        self,
-        boxes: Boxes,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        axes: str,
-        scaling: tuple[float, float] | None = None,
-    ) -> None:
-        self.shape = five_shape(shape, axes)
-        self.scaling = scaling
-        self._boxes = boxes
-        self._dtype = dtype
-        self._axes = axes
-
-    def read(self, batch: int, region: Region, out: Array) -> None:
-        """Read a region of one volume into `out` (C, d, h, w)."""
-        target = file_block(self._axes, out)
-        for entries, values in self._boxes.read_box(file_box(self._axes, batch, region, self.shape[1])):
-            convert(values, self.scaling, target[entries])
-
-    def planes(self, batch: int, first: int, count: int) -> Array:
-        """Return some D planes (C, planes, H, W) of one volume as they are stored."""
-        channels, depth, height, width = self.shape[1:]
-        region = Region((first, 0, 0), (min(first + count, depth), height, width))
-        stored = np.empty((channels, *region.shape), self._dtype)
-        target = file_block(self._axes, stored)
-        for entries, values in self._boxes.read_box(file_box(self._axes, batch, region, channels)):
-            target[entries] = values
-        return stored
-
-    def view(self, batch: int, dtype: Any) -> None:
-        """Have none: voxels are read."""
-
-    def forget(self, batch: int, plane: int) -> None:
-        """Nothing is held."""
-
-
-def convert(stored: Array, scaling: tuple[float, float] | None, out: Array) -> None:
-    """Put stored values into `out`, as slope * value + inter in float64 where there is a scaling."""
-    if scaling is None:
-        out[...] = stored
-    else:
-        slope, inter = scaling
-        with np.errstate(all="ignore"):
-            for at in np.ndindex(stored.shape[:-2]):
-                out[at] = stored[at].astype(np.float64) * slope + inter

@@ -25,6 +25,8 @@ MORE_READ = 1.1
 TILES_PER_THREAD = 4
 LEAST_EXTENTS = 4
 """Planes of a tile, in extents of the kernel, that are not cut further for the threads."""
+SPARE_BYTES = 1 << 20
+"""By how much what a process takes differs from one start to the next."""
 FACTORING_BYTES = 24
 """Memory a tap while `factors` compares the product of 1-D kernels with it."""
 
@@ -71,13 +73,18 @@ def fit(
         if limit_bytes is None or memory.peak_bytes <= limit_bytes:
             return smaller, fewer, memory
         tried.append(memory)
-    least = min(tried, key=lambda one: one.peak_bytes)
+    raise _refusal(min(tried, key=lambda one: one.peak_bytes), limit_bytes or 0, asked)
+
+
+def _refusal(least: Memory, limit_bytes: int, asked: Triple | None) -> LimitError:
+    """Return the error that names the least memory that would do, and a little for what the process takes meanwhile."""
     part, size = max(vars(least).items(), key=lambda item: item[1])
-    hint = "; give no --tile, or a smaller one" if asked else ""
-    raise LimitError(
+    hint = f"; a tile smaller than {'x'.join(map(str, asked))} takes less" if asked else ""
+    return LimitError(
         f"this needs at least {format_bytes(least.peak_bytes)} of memory ({part}: {format_bytes(size)}), but "
-        f"{format_bytes(limit_bytes or 0)} may be taken; the least that would do: --max-memory "
-        f"{-(-least.peak_bytes // (1 << 20))}MiB{hint}"
+        f"{format_bytes(limit_bytes)} may be taken; the least that would do: --max-memory "
+        f"{(least.peak_bytes + SPARE_BYTES) // (1 << 20) + 1}MiB{hint}",
+        least.peak_bytes,
     )
 
 
@@ -87,6 +94,7 @@ def memory_of(problem: ConvProblem, way: Algorithm, tile: Triple, threads: int, 
     block, workspace, output = _tile_parts(problem, way, tile)
     weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize + FACTORING_BYTES * problem.taps
     held = window_planes(problem, tile[0]) + 2 * (ends.planes_at_once - 1) if ends.plane else 0
+    unaligned = tile[0] < problem.out_size[0] and tile[0] % ends.block != 0
     return Memory(
         process=ends.process + ends.compiler * (way.engine == "numba"),
         weights=weights,
@@ -94,7 +102,7 @@ def memory_of(problem: ConvProblem, way: Algorithm, tile: Triple, threads: int, 
         workspace=count * workspace,
         outputs=count * output,
         reader=ends.reader + ends.plane * min(held, problem.size[0]),
-        writer=ends.writer + int(ends.copies * count * output),
+        writer=ends.writer + int(ends.copies * count * output) + ends.waiting * unaligned,
     )
 
 

@@ -34,7 +34,11 @@ class OutputError(LucidError, OSError):
 
 
 class LimitError(LucidError, MemoryError):
-    """The work would pass the memory or disk limit."""
+    """The work would pass the memory or disk limit; `least_bytes` of memory would do, where that is known."""
+
+    def __init__(self, message: str, least_bytes: int | None = None) -> None:
+        super().__init__(message)
+        self.least_bytes = least_bytes
 
 
 class RunError(LucidError, RuntimeError):

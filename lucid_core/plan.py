@@ -43,6 +43,10 @@ class Ends:
     """What casting and encoding a tile's output takes, as a share of it."""
     grain: Triple = (1, 1, 1)
     """Output voxels along D, H, W that are stored together: tiles are multiples of this where they can be."""
+    block: int = 1
+    """Output planes that are encoded together."""
+    waiting: int = 0
+    """What waits for the rest of its block where tiles are no multiple of `block`."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
+from lucid_cli.boxes import Box, BoxReader, cut_box, file_block, file_box, within
 from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
@@ -23,19 +24,7 @@ from lucid_cli.isolation import Isolated
 from lucid_cli.planes import window
 from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
 from lucid_cli.streams import LIKELY_RATIO, SpooledSink
-from lucid_cli.volumes import (
-    Array,
-    BoxReader,
-    Reading,
-    Sink,
-    Source,
-    Target,
-    VolumeInfo,
-    Writing,
-    file_block,
-    file_box,
-    five_shape,
-)
+from lucid_cli.volumes import Array, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import OutputError
 from lucid_core.geometry import affine_of, is_usable, spacing_of
 from lucid_core.regions import Region
@@ -47,6 +36,10 @@ OWN_ATTRIBUTES = ("element_size_um", "affine", "axes")
 """Attributes that follow the output; `units` does too, where it says those of the affine."""
 LIBRARY_BYTES = 16 << 20
 """Memory that the HDF5 library takes, its cache of chunks included, and that a child process has of its own."""
+INDEX_BYTES = 1600
+"""Memory that the library takes for each chunk that was written."""
+LEAST_CHUNK_BYTES, MOST_SMALL_CHUNKS = 1 << 14, 1 << 12
+"""Chunks of an input that are smaller, and more, are not those of its output: they cost more than they hold."""
 CHUNK = 64
 """Largest size of a chunk along an axis where nothing says its shape."""
 UNITS = {"micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um", "μm": "um"} | {
@@ -97,13 +90,21 @@ class Hdf5Source(Source):
         rows = grain[0] if self.dataset.chunks else max(1, READ_BYTES // plane)
         chunk = math.prod(self.dataset.chunks or ()) * self.dataset.dtype.itemsize
         child = LIBRARY_BYTES + 3 * chunk
-        forward = Reading(True, child + 2 * rows * plane, plane, rows)
+        forward = Reading(True, child + 2 * max(READ_BYTES, chunk), plane, rows)
         return [forward, Reading(False, child + RANDOM_READ_BYTES, grain=grain)]
 
     def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:  # noqa: ARG002
         """Return a reader over the dataset."""
         boxes = BoxReader(_DatasetBoxes(self.dataset, self._child), self.info.shape, self.dataset.dtype, roles)
         return window(boxes, reading.planes_at_once) if reading.forward else boxes
+
+    def verify(self) -> None:
+        """Read all chunks that are compressed, or have a checksum."""
+        if self.dataset.filtered:
+            whole = tuple(slice(0, size) for size in self.dataset.shape)
+            for _ in _DatasetBoxes(self.dataset, self._child).read_box(whole):
+                pass
+        super().verify()
 
 
 class _DatasetBoxes:
@@ -113,19 +114,11 @@ class _DatasetBoxes:
         self._dataset = dataset
         self._child = child
 
-    def read_box(self, box: tuple[slice, ...]) -> Iterator[tuple[slice, Array]]:
-        """Yield the values of a box, some rows of chunks along its first axis at a time."""
-        chunk = self._dataset.chunks[0] if self._dataset.chunks else 1
-        entry = math.prod(one.stop - one.start for one in box[1:]) * self._dataset.dtype.itemsize
-        step = max(1, READ_BYTES // max(entry * chunk, 1)) * chunk
-        first = box[0].start
-        while first < box[0].stop:
-            last = min(first - first % chunk + step, box[0].stop)
-            yield (
-                slice(first - box[0].start, last - box[0].start),
-                self._child.call("read", (slice(first, last), *box[1:])),
-            )
-            first = last
+    def read_box(self, box: Box) -> Iterator[tuple[Box, Array]]:
+        """Yield the values of a box, whole chunks at a time, with where they lie in the box."""
+        grain = self._dataset.chunks or (1,) * len(box)
+        for part in cut_box(box, grain, READ_BYTES // self._dataset.dtype.itemsize):
+            yield within(part, box), self._child.call("read", part)
 
 
 def _spacing(attributes: Mapping[str, Any]) -> Spacing | None:
@@ -160,7 +153,7 @@ class Hdf5Sink(Sink):
         self._axes = target.axes
         self._channels = target.shape[1]
         storage = _storage(target)
-        self._raw = self._open.enter_context(WatchedFile(temporary, "r+b"))
+        self._raw = self._open.enter_context(WatchedFile(temporary, "w+b"))
         self._file = self._open.enter_context(h5py.File(self._raw, "w"))
         try:
             self._dataset = self._file.create_dataset(
@@ -210,7 +203,14 @@ def _chunks(target: Target, source: Any) -> tuple[int, ...] | None:
     plain = target.compression == "none"
     if source is None or source.chunks is None or len(source.shape) != len(target.file_shape) or plain:
         return None
-    return tuple(min(pair) for pair in zip(source.chunks, target.file_shape, strict=True))
+    chunks = tuple(min(pair) for pair in zip(source.chunks, target.file_shape, strict=True))
+    small = math.prod(chunks) * target.dtype.itemsize < LEAST_CHUNK_BYTES
+    return None if small and _count(chunks, target) > MOST_SMALL_CHUNKS else chunks
+
+
+def _count(chunks: tuple[int, ...], target: Target) -> int:
+    """Return how many chunks a dataset has."""
+    return math.prod(-(-size // chunk) for size, chunk in zip(target.file_shape, chunks, strict=True))
 
 
 def _default_chunks(target: Target) -> tuple[int, ...]:
@@ -271,7 +271,7 @@ def writing(target: Target, spec: Spec) -> Writing:  # noqa: ARG001
     chunk = math.prod(chunks or ()) * target.dtype.itemsize
     packed = size // LIKELY_RATIO if "compression" in storage else size
     return Writing(
-        memory=LIBRARY_BYTES + 3 * chunk,
+        memory=LIBRARY_BYTES + 3 * chunk + (INDEX_BYTES * _count(chunks, target) if chunks else 0),
         copies=RAW_COPIES,
         disk=packed,
         spool=size if target.voxels else 0,

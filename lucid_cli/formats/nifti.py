@@ -17,13 +17,14 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from lucid_cli import nifti_header as headers
+from lucid_cli.boxes import BoxReader
 from lucid_cli.compression import CHUNK_BYTES, Codec, codec_of, compression_of, decompressed, open_stream
 from lucid_cli.formats import Spec
 from lucid_cli.planes import PlaneWindow, drain, reading, skip, spool, stream_fetch, window
 from lucid_cli.rawfile import RawFile, RawReader, raw_readings, raw_writing
 from lucid_cli.streams import SpooledSink, StreamSink, is_spooled, plain_file, stream_writing
 from lucid_cli.talk import DataPipe
-from lucid_cli.volumes import BoxReader, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
+from lucid_cli.volumes import Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, spacing_of
 from lucid_core.regions import Region
@@ -149,7 +150,7 @@ class NiftiSource(Source):
 
     def _boxes(self, file: IO[bytes], start: int, roles: str, reading: Reading) -> VolumeReader:
         """Return a reader over voxels that lie plain in a file: x fastest is C order of the reversed axes."""
-        raw = RawReader(file, start, self._shape[::-1], self._dtype, self._name)
+        raw = RawReader(file, start, self._shape[::-1], self._dtype, self._name, forward=reading.forward)
         boxes = BoxReader(raw, self._shape[::-1], self._dtype, roles[::-1], self._scaling)
         return window(boxes, reading.planes_at_once) if reading.forward else boxes
 
@@ -252,7 +253,7 @@ def _stream_sink(temporary: Path | None, target: Target, header: bytes, codec: C
     """Write forward, to stdout where there is no file; regions that are no whole planes are spooled first."""
     folder = temporary.parent if temporary else Path(tempfile.gettempdir())
     with ExitStack() as stack:
-        file: Any = stack.enter_context(temporary.open("r+b")) if temporary else DataPipe()
+        file: Any = stack.enter_context(temporary.open("w+b")) if temporary else DataPipe()
         stream = StreamSink(file, target, header, codec, folder)
         sink: Sink = stream
         if is_spooled(target):

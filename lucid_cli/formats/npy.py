@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lucid_cli.boxes import BoxReader
 from lucid_cli.formats import Spec
 from lucid_cli.planes import window
 from lucid_cli.rawfile import RawFile, RawReader, raw_readings, raw_writing
-from lucid_cli.volumes import BoxReader, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
+from lucid_cli.volumes import Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import ArgumentTypeError, InputError
 from lucid_core.regions import Region
 from lucid_core.volume import VolumeReader, arithmetic_dtype
@@ -56,7 +57,8 @@ class NpySource(Source):
         if not c_order:
             shape, roles = shape[::-1], roles[::-1]
         file = self._open.enter_context(self._file.open("rb"))
-        boxes = BoxReader(RawReader(file, offset, shape, dtype, self.info.path), shape, dtype, roles)
+        raw = RawReader(file, offset, shape, dtype, self.info.path, forward=reading.forward)
+        boxes = BoxReader(raw, shape, dtype, roles)
         return window(boxes, reading.planes_at_once) if reading.forward else boxes
 
 

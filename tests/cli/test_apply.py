@@ -6,7 +6,6 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from scipy import ndimage
 
 import lucid_core
@@ -146,6 +145,8 @@ class TestWeights:
         if suffix == ".npz":
             np.savez("w.npz", **tree)
         elif suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
             save_file(tree, "w.safetensors")
         else:
             with h5py.File(f"w{suffix}", "w") as file:

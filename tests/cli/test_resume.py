@@ -4,7 +4,10 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +17,14 @@ from lucid_cli.temporary import JOURNAL, PARTIAL, VOXELS, hidden
 from tests.cli.conftest import contents, finished, make_volume, noise, ok, program, run, save_weights
 
 FORMATS = (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy")
-LAYER = ("--weights", "w.npz", "--padding", 1, "--tile", "2,99,99", "--progress", "log")
+LAYER = ("--weights", "w.npz", "--padding", 3, "--tile", "2,99,99", "--progress", "log")
 
 
 @pytest.fixture
 def scene(folder):
     """Make a volume and filters whose convolution takes a second in 45 tiles."""
     make_volume(folder / "a.npy", noise(96, 96, 96))
-    save_weights(folder / "w.npz", noise(2, 1, 9, 9, 9, seed=1), noise(2, seed=2))
+    save_weights(folder / "w.npz", noise(2, 1, 13, 13, 13, seed=1), noise(2, seed=2))
     return folder
 
 
@@ -82,6 +85,74 @@ def test_a_run_that_is_ended_keeps_its_journal_and_says_so(scene, number):
     assert hidden_names(scene) == [JOURNAL, PARTIAL, VOXELS]
 
 
+@pytest.mark.parametrize("out", FORMATS)
+def test_a_run_that_was_terminated_goes_on(scene, out):
+    ok("apply", "a.npy", "-o", f"whole{out}", *LAYER)
+    assert ended(signal.SIGTERM, "a.npy", "-o", f"b{out}", *LAYER, "--resume").code == 143
+    ok("apply", "a.npy", "-o", f"b{out}", *LAYER, "--resume")
+    assert (scene / f"b{out}").read_bytes() == (scene / f"whole{out}").read_bytes()
+
+
+@pytest.mark.parametrize("out", (".nii", ".nii.gz", ".h5"))
+@pytest.mark.parametrize("gone", ("removed", "emptied", "another"))
+def test_a_journal_without_its_voxels_is_begun_anew(scene, out, gone):
+    ok("apply", "a.npy", "-o", f"whole{out}", *LAYER)
+    ended(signal.SIGKILL, "a.npy", "-o", f"b{out}", *LAYER, "--resume")
+    for kind in (VOXELS, PARTIAL):
+        path = hidden(scene / f"b{out}", kind)
+        if path.exists():
+            data = b"" if gone == "emptied" else bytes(path.stat().st_size)
+            if gone != "emptied":
+                path.rename(scene / f"moved.{kind}")
+            if gone != "removed":
+                path.write_bytes(data)
+    ok("apply", "a.npy", "-o", f"b{out}", *LAYER, "--resume")
+    assert (scene / f"b{out}").read_bytes() == (scene / f"whole{out}").read_bytes()
+
+
+COMMIT = """
+import os, sys
+from lucid_cli import {module}
+from lucid_cli.main import main
+whole = {module}.{name}
+{module}.{name} = lambda *args, **kwargs: (whole(*args, **kwargs), os.kill(os.getpid(), {number}))
+sys.argv[0] = "lucid-conv3d"
+main()
+"""
+
+
+@pytest.mark.parametrize("number", (signal.SIGKILL, signal.SIGTERM))
+@pytest.mark.parametrize("overwrite", ((), ("--overwrite",)), ids=("new", "overwrite"))
+@pytest.mark.parametrize("out", ("b.npy", "b.nii.gz", "b.h5"))
+@pytest.mark.parametrize(
+    ("module", "name"), (("output", "_place"), ("output", "_sync_folder"), ("temporary", "hidden"))
+)
+def test_a_run_that_is_ended_while_it_puts_its_output_in_place(folder, number, overwrite, out, module, name):
+    """It once left a journal of an output that was gone: the next run filled an empty file with nothing."""
+    make_volume("a.npy", noise(6, 7, 8))
+    whole = Path(f"whole{out[1:]}")
+    command = ("apply", "a.npy", *("--kernel", "box", "--size", "3vox", "--tile", "2,9,9", "-q"))
+    ok(*command, "-o", whole)
+    if overwrite:
+        Path(out).write_bytes(b"old")
+    script = COMMIT.format(module=module, name=name, number=int(number))
+    args = [sys.executable, "-c", script, *command, "-o", out, "--resume", *overwrite]
+    code = subprocess.run(args, capture_output=True).returncode
+    assert code in (-number, 128 + number)
+    assert not Path(out).exists() or Path(out).read_bytes() in (b"old", whole.read_bytes())
+    ok(*command, "-o", out, "--resume", "--overwrite")
+    assert Path(out).read_bytes() == whole.read_bytes()
+    assert hidden_names(folder) == []
+
+
+def test_a_line_that_was_not_written_to_its_end_is_cut_off(scene):
+    ended(signal.SIGKILL, "a.npy", "-o", "b.npy", *LAYER, "--resume")
+    path = hidden(scene / "b.npy", JOURNAL)
+    path.write_text(path.read_text() + '{"tiles": 4, "statis')
+    ended(signal.SIGKILL, "a.npy", "-o", "b.npy", *LAYER, "--resume")
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
 def test_a_plain_run_removes_what_another_left(scene):
     ended(signal.SIGKILL, "a.npy", "-o", "b.nii.gz", *LAYER, "--resume")
     assert hidden_names(scene) == [JOURNAL, PARTIAL, VOXELS]
@@ -97,7 +168,7 @@ def test_a_plain_run_removes_what_another_left(scene):
     ("changed", "change"),
     (
         ("input", lambda folder: make_volume(folder / "a.npy", noise(96, 96, 96, seed=9))),
-        ("weights", lambda folder: save_weights(folder / "w.npz", noise(2, 1, 9, 9, 9, seed=9), noise(2, seed=2))),
+        ("weights", lambda folder: save_weights(folder / "w.npz", noise(2, 1, 13, 13, 13, seed=9), noise(2, seed=2))),
         ("configuration", lambda folder: None),
     ),
 )
@@ -158,8 +229,9 @@ def test_after_a_crash_of_the_machine_only_flushed_tiles_count(scene, monkeypatc
     assert journal.read_journal(path).tiles > 0
     monkeypatch.setattr(journal, "BOOT", tmp_path / "boot")
     (tmp_path / "boot").write_text("another boot")
-    assert journal.read_journal(path).tiles == 0
-    line = json.dumps({"tiles": 3, "statistics": {}, "flushed": True})
+    assert journal.read_journal(path) is None
+    voxels = journal._identity(hidden(scene / "b.npy", PARTIAL))
+    line = json.dumps({"tiles": 3, "statistics": {}, "flushed": True, "voxels": voxels})
     path.write_text(f"{path.read_text()}{line}\n" + '{"tiles": 4, "statis')
     assert journal.read_journal(path).tiles == 3
     ok("apply", "a.npy", "-o", "whole.npy", *LAYER, "-q")

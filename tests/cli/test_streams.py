@@ -17,7 +17,6 @@ from lucid_cli import compression, planes, streams
 from lucid_cli.crc import combined
 from tests.cli.conftest import contents, make_volume, noise, ok, program, run, save_weights
 
-zstd = compression.zstandard()
 STREAMS = (".nii.gz", ".nii.zst")
 SIZE = (7, 6, 5)
 LAYER = ("--padding", 1, "-q")
@@ -26,7 +25,7 @@ LAYER = ("--padding", 1, "-q")
 def plain(path):
     """Return what a compressed file holds."""
     data = path.read_bytes()
-    return gzip.decompress(data) if path.suffix == ".gz" else zstd.decompress(data)
+    return gzip.decompress(data) if path.suffix == ".gz" else compression.zstandard().decompress(data)
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.integers(0, 5000))
@@ -104,11 +103,13 @@ def test_any_damage_of_a_stream_is_an_error(folder, monkeypatch, suffix, library
 def make_compressed(path, volume):
     """Write a compressed NIfTI."""
     data = make_volume(path.with_name("plain.nii"), volume).read_bytes()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else zstd.compress(data, options=CHECKED))
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else _zstd_with_checksum(data))
     return path
 
 
-CHECKED = {zstd.CompressionParameter.checksum_flag: 1}
+def _zstd_with_checksum(data):
+    library = compression.zstandard()
+    return library.compress(data, options={library.CompressionParameter.checksum_flag: 1})
 
 
 @pytest.mark.parametrize("into", (*STREAMS, ".nii"))
@@ -131,7 +132,7 @@ def test_every_plane_of_a_stream_is_read_once(folder, monkeypatch):
 
 @pytest.mark.parametrize("suffix", (".nii", ".npy", ".h5"))
 def test_every_voxel_of_a_plain_file_is_read_once(folder, monkeypatch, suffix):
-    from lucid_cli.volumes import BoxReader
+    from lucid_cli.boxes import BoxReader
 
     make_volume(f"a{suffix}", noise(9, *SIZE[1:]))
     counted, real = [], BoxReader.planes
