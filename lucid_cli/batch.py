@@ -87,10 +87,11 @@ class _Batch:
                 items.append(self._one(spec, out))
             except Exception as error:
                 show_trace(error)
-                items.append(report.bare_item(str(spec), "failed", peak_rss_bytes(), message(error)))
+                text = self._named(spec, error)
+                if all(text != item.error for item in items):
+                    say(f"Error: {text}")
+                items.append(report.bare_item(str(spec), "failed", peak_rss_bytes(), text))
                 codes.append(exit_code(error))
-                if all(message(error) != item.error for item in items[:-1]):
-                    say(f"Error: {message(error)}")
                 if self._settings.fail_fast:
                     break
         if not codes:
@@ -113,6 +114,12 @@ class _Batch:
             if self._command == "apply":
                 self._tell(report.table(done))
             return done
+
+    def _named(self, spec: Spec, error: Exception) -> str:
+        """Return the message of an error, with the input among several that it comes from."""
+        text = message(error)
+        alone = len(self._inputs) == 1 or exit_code(error) == WRONG_USAGE or str(spec.path) in text
+        return text if alone else f"{spec}: {text}"
 
     def _is_finished(self, out: Spec, job: Job) -> bool:
         """Say whether an output that exists is finished; one that is not is an error unless it may be replaced."""

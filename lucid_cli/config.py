@@ -20,7 +20,7 @@ from lucid_core.registry import did_you_mean
 
 PREFIX = "LUCID_CONV3D_"
 SECTIONS = ("layer", "weights", "volume", "run")
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 16
 """A configuration longer than this is not one."""
 
 _ORIGINS = "lucid_cli.config.origins"

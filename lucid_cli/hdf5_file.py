@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lucid_cli.failures import looks_like
 from lucid_cli.volumes import Array
 from lucid_core.errors import InputError, LucidError
 
@@ -47,7 +48,7 @@ class Hdf5Dataset:
 
     def __init__(self, path: Path, inner: str | None) -> None:
         with _errors(path):
-            self._file = h5py.File(path, "r")
+            self._file = _opened(path)
             self._dataset = _find(self._file, path, inner)
             self._name = f"{path}:{self._dataset.name}"
             self._check_storage()
@@ -110,11 +111,11 @@ class Hdf5Arrays:
                 self._found[name] = item
 
         with _errors(path):
-            h5py.File(path, "r").visititems(visit)
+            _opened(path).visititems(visit)
 
-    def sizes(self) -> dict[str, int]:
-        """Return the bytes of each."""
-        return {name: int(item.nbytes) for name, item in self._found.items()}
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return the bytes of each, and those that it takes in the file."""
+        return {name: (int(item.nbytes), int(item.id.get_storage_size())) for name, item in self._found.items()}
 
     def read(self, name: str) -> Array:
         """Return the values of one."""
@@ -135,6 +136,13 @@ class _errors:  # noqa: N801 - used like a function
         if isinstance(error, Exception) and not isinstance(error, LucidError):
             hint = "; if another program holds it, set HDF5_USE_FILE_LOCKING=FALSE" if "lock" in str(error) else ""
             raise InputError(f"{self._path}: not a readable HDF5 file: {error}{hint}") from error
+
+
+def _opened(path: Path) -> Any:
+    """Open a file; one that is no HDF5 at all is said to be what it looks like."""
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path}: not an HDF5 file{looks_like(path)}")
+    return h5py.File(path, "r")
 
 
 def _find(file: Any, path: Path, inner: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import io
 import os
 import pkgutil
 import signal
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lucid_cli.failures import exit_code, message
+from lucid_cli.failures import exit_code, message, shortened
 from lucid_cli.talk import data, say, show_trace
 from lucid_core.registry import did_you_mean
 
@@ -86,6 +87,8 @@ def main() -> NoReturn:
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
     for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: a file's name may hold anything
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -123,7 +126,7 @@ def _left(stop: BaseException) -> str:
 
 
 def _fail(text: str, code: int) -> int:
-    say(f"Error: {text}")
+    say(f"Error: {shortened(text)}")
     return code
 
 

@@ -33,11 +33,13 @@ class PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping whose keys differ."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        seen: set[str] = set()
         for (key, _), value in zip(node.value, keys, strict=True):
             if not isinstance(value, str):
                 raise yaml.MarkedYAMLError(problem=f"the key {value!r} is no name", problem_mark=key.start_mark)
-            if keys.count(value) > 1:
+            if value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(value)
         return super().construct_mapping(node, deep)
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:

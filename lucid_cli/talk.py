@@ -6,6 +6,8 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from lucid_core.errors import OutputError
+
 CLOSED_PIPE = 141
 """Exit code when the reader of stdout has gone, as shells report SIGPIPE."""
 
@@ -27,7 +29,10 @@ def show_trace(error: BaseException) -> None:
 
 
 def data(text: str) -> None:
-    """Print data to stdout; where the reader has gone, leave with `CLOSED_PIPE`."""
+    """Print data to stdout; where the reader has gone, leave with `CLOSED_PIPE`.
+
+    Raises `OutputError` where stdout cannot take them, as on a full disk.
+    """
     if sys.stdout is None:
         return
     try:
@@ -35,6 +40,9 @@ def data(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _leave()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
+        raise OutputError(f"stdout: {error.strerror}") from error
 
 
 def _leave() -> NoReturn:

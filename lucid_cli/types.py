@@ -9,7 +9,7 @@ from lucid_core.errors import ArgumentError
 from lucid_core.units import ByteSize, Length
 
 MOST = 2**62
-_INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)")
+_INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,18})")
 
 
 def _integer(value: Any) -> int | None:

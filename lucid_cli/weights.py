@@ -20,8 +20,10 @@ from lucid_core.optional import require
 from lucid_core.registry import did_you_mean
 
 Array = npt.NDArray[Any]
-MOST_BYTES = 4 << 30
+MOST_BYTES = 1 << 30
 """Weights larger than this are refused before they are read."""
+SURE_BYTES, MOST_RATIO = 1 << 24, 100
+"""Weights that compress so well are refused where they are larger."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,20 @@ def _checked(path: Path, weight: Array, bias: Array | None, axes: str) -> Weight
     return Weights(np.ascontiguousarray(weight), bias)
 
 
-def _check_size(path: Path, name: str, count: int) -> None:
+def _check_size(path: Path, name: str, count: int, stored: int | None = None) -> None:
+    """Refuse what is too large, and what so little is stored of that it must be a bomb."""
+    what = f"weights {path}: {name or 'the array'} claims {count} bytes"
     if count > MOST_BYTES:
-        raise InputError(f"weights {path}: {name or 'the array'} claims {count} bytes; legal: at most {MOST_BYTES}")
+        raise InputError(f"{what}; legal: at most {MOST_BYTES}")
+    if stored is not None and count > SURE_BYTES and count > MOST_RATIO * stored:
+        raise InputError(f"{what}, but only {stored} are stored of it; legal: at most {MOST_RATIO} times as many")
+
+
+def _check_members(path: Path, names: Iterable[str]) -> None:
+    """Refuse an archive that means to be unpacked elsewhere."""
+    for name in names:
+        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
+            raise InputError(f"weights {path}: the member {name!r} names a place outside of the archive")
 
 
 @contextmanager
@@ -140,10 +153,12 @@ def _npz(path: Path) -> Iterator[ArrayFile]:
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
+        _check_members(path, archive.namelist())
         members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
 
         def read(name: str) -> Array:
-            _check_size(path, name, archive.getinfo(members[name]).file_size)
+            found = archive.getinfo(members[name])
+            _check_size(path, name, found.file_size, found.compress_size)
             with archive.open(members[name]) as member:
                 array: Array = np.lib.format.read_array(member, allow_pickle=False)
                 return array
@@ -157,11 +172,11 @@ def _hdf5(path: Path) -> Iterator[ArrayFile]:
     from lucid_cli.isolation import Isolated
 
     with closing(Isolated(str(path), Hdf5Arrays, path)) as child:
-        sizes: dict[str, int] = child.call("sizes")
+        sizes: dict[str, tuple[int, int]] = child.call("sizes")
         dotted = _dotted(sizes)
 
         def read(name: str) -> Array:
-            _check_size(path, name, sizes[dotted[name]])
+            _check_size(path, name, *sizes[dotted[name]])
             array: Array = child.call("read", dotted[name])
             return array
 

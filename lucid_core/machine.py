@@ -6,6 +6,7 @@ by `python -m tests.benchmarks.rates`, which prints them anew.
 """
 
 import os
+import resource
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -111,7 +112,7 @@ def cores() -> int:
 
 
 def available_bytes() -> int | None:
-    """Return the memory this process can still take: free memory, less where a cgroup allows less.
+    """Return the memory this process can still take: free memory, less where a cgroup or `ulimit -v` allows less.
 
     Cached files count as free: the kernel drops them when memory is wanted.
     """
@@ -119,6 +120,9 @@ def available_bytes() -> int | None:
     for line in _read(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemAvailable:"):
             limits.append(int(line.split()[1]) * 1024)
+    space, virtual = resource.getrlimit(resource.RLIMIT_AS)[0], virtual_bytes()
+    if space != resource.RLIM_INFINITY and virtual is not None:
+        limits.append(max(0, space - virtual))
     most, used = _read(_CGROUP / "memory.max").strip(), _read(_CGROUP / "memory.current").strip()
     if most.isdigit() and used.isdigit():
         cached = [line.split()[1] for line in _read(_CGROUP / "memory.stat").splitlines() if "inactive_file " in line]

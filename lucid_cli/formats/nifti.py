@@ -65,6 +65,11 @@ class NiftiSource(Source):
         if not self.is_stream:
             self._check_size()
         self.info = self._describe(spec.suffix)
+        if int(self.header["bitpix"]) != 8 * self._dtype.itemsize:
+            self.warnings += (
+                f"{self._name}: bitpix is {int(self.header['bitpix'])}, but the datatype is {self._dtype.name}, "
+                "which is taken",
+            )
 
     def _check_size(self) -> None:
         """Refuse, before anything is allocated, a header that promises more voxels than the file holds."""
@@ -98,7 +103,7 @@ class NiftiSource(Source):
         if found:
             affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ next(iter(found.values()))
             return affine, self._spacing(affine, per_unit)
-        self.warnings = (
+        self.warnings += (
             f"{self._name}: neither its sform nor its qform places the volume in the world; only pixdim is carried",
         )
         steps = [abs(float(step)) for step in self.header["pixdim"][1:4]]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lucid_cli.boxes import BoxReader
+from lucid_cli.failures import looks_like
 from lucid_cli.formats import Spec
 from lucid_cli.planes import window
 from lucid_cli.rawfile import RawFile, RawReader, raw_readings, raw_writing
@@ -27,8 +28,10 @@ class NpySource(Source):
         try:
             with spec.path.open("rb") as file:
                 if file.read(6) != b"\x93NUMPY":
-                    raise ValueError("it does not begin as a .npy file does")
+                    raise InputError(f"{spec.path}: not a .npy file{looks_like(spec.path)}")
             mapped = np.load(spec.path, mmap_mode="r", allow_pickle=False)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(f"{spec.path}: not a readable .npy file: {' '.join(str(error).split())}") from error
         check_array(str(spec.path), mapped.shape, mapped.dtype)
