@@ -17,6 +17,8 @@ from lucid_core.units import format_bytes
 
 MOST_VOXELS = 1 << 48
 """An output of more voxels is refused before it is cut into tiles."""
+MOST_ALONG = 1 << 20
+"""A volume of more voxels along an axis is refused: planning takes time for every plane."""
 KERNEL_START_SECONDS = 1.0
 """What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
 LATER_BYTES = 10 << 20
@@ -50,6 +52,8 @@ def make_plan(settings: Settings, source: Source, roles: str, target: Target, sp
     if math.prod(problem.out_shape) > MOST_VOXELS:
         sizes = "x".join(map(str, problem.out_shape))
         raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
+    if max(problem.size) > MOST_ALONG:
+        raise LimitError(f"an axis of the input has {max(problem.size)} voxels; legal: at most {MOST_ALONG}")
     limit_bytes = memory_limit(settings)
     writing = format_of(spec).writing(target, spec)
     process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES

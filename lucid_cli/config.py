@@ -52,6 +52,8 @@ class ConfiguredOption(click.Option):
         try:
             if isinstance(value, list) and not self.multiple and not isinstance(self.type, Size):
                 raise click.BadParameter(f"{value!r} is a list where one value belongs.", ctx, self)
+            if isinstance(self.type, click.types.BoolParamType) and not isinstance(value, (bool, str, type(None))):
+                raise click.BadParameter(f"{value!r} is neither true nor false.", ctx, self)
             return super().process_value(ctx, value)
         except click.BadParameter as error:
             origin = ctx.meta.get(_ORIGINS, {}).get(self.key)

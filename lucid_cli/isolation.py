@@ -4,11 +4,13 @@ The child is forked, so it starts at once and shares its memory; it is told what
 returned. It ends when this process does, whatever way.
 """
 
+import math
 import multiprocessing
 import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -22,8 +24,8 @@ from lucid_core.errors import InputError
 
 SILENT_SECONDS = 300.0
 """A child that does not answer for so long hangs."""
-OPENING_BYTES = 1 << 30
-"""Address space that the child may take more while it opens a file, before anything of it was checked."""
+OPENING_BYTES, OPENING_SECONDS = 1 << 30, 5
+"""Address space and time on a processor that a child may take more before the first `read`: nothing is checked yet."""
 
 
 class Isolated:
@@ -75,7 +77,8 @@ class Isolated:
         self._process.join()
         code = self._process.exitcode or 0
         what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return InputError(f"{self._name}: the library that reads it crashed ({what}); the file is damaged")
+        how = "did not come to an end" if code == -signal.SIGXCPU else "crashed"
+        return InputError(f"{self._name}: the library that reads it {how} ({what}); the file is damaged")
 
     def close(self) -> None:
         """End the child."""
@@ -91,22 +94,39 @@ def _serve(parent: Connection, pipe: Connection, make: Callable[..., Any], args:
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with suppress(EOFError, ConnectionError):
+        before = _limited()
         made = _told(pipe, _made, make, args)
         while True:
             method, given = pipe.recv()
+            if method == "read":
+                _limit(before)
             _told(pipe, getattr(made, method), *given)
 
 
+Limits = dict[int, tuple[int, int]]
+"""Soft and hard limits of resources."""
+
+
+def _limited() -> Limits:
+    """Bound the memory and the time of this process; return the limits there were before."""
+    before = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)}
+    more = {resource.RLIMIT_AS: machine.virtual_bytes(), resource.RLIMIT_CPU: math.ceil(time.process_time())}
+    wanted = {resource.RLIMIT_AS: OPENING_BYTES, resource.RLIMIT_CPU: OPENING_SECONDS}
+    for kind, (soft, hard) in before.items():
+        taken = more[kind]
+        if taken is not None and soft == resource.RLIM_INFINITY:
+            resource.setrlimit(kind, (taken + wanted[kind], hard))
+    return before
+
+
+def _limit(limits: Limits) -> None:
+    for kind, values in limits.items():
+        resource.setrlimit(kind, values)
+
+
 def _made(make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Make the object within bounded memory."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    virtual = machine.virtual_bytes()
-    if virtual is not None and soft == resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_AS, (virtual + OPENING_BYTES, hard))
-    try:
-        return make(*args)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    """Make the object."""
+    return make(*args)
 
 
 def _told(pipe: Connection, function: Callable[..., Any], *args: Any) -> Any:

@@ -11,7 +11,7 @@ import lucid_core
 from lucid_cli.options import Settings
 from lucid_cli.output import check_memory
 from lucid_cli.weights import Weights, load
-from lucid_core.errors import ArgumentError, ShapeError
+from lucid_core.errors import ArgumentError, LimitError, ShapeError
 from lucid_core.factors import factors
 from lucid_core.kernels import named_kernel, taps
 from lucid_core.nn import Conv3d
@@ -21,6 +21,8 @@ from lucid_core.registry import choose
 from lucid_core.units import Length, Spacing
 
 Array = npt.NDArray[Any]
+MOST_CHANNELS = 1 << 16
+"""Channels that a named kernel filters."""
 KERNEL_OPTIONS = ("sigma", "fwhm", "size", "axis")
 
 
@@ -116,6 +118,8 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
             f"the kernel {name!r} filters each of the {channels} channels by itself: out_channels and groups are "
             f"{channels}, not {settings.out_channels or channels} and {settings.groups or channels}"
         )
+    if channels > MOST_CHANNELS:
+        raise LimitError(f"the kernel would filter {channels} channels one by one; legal: at most {MOST_CHANNELS}")
     check_memory(channels * made.nbytes, "the kernel, once a channel,")
     weight = np.repeat(made[np.newaxis, np.newaxis], channels, axis=0)
     return _layer(settings, weight, None, channels, "same", "replicate")

@@ -14,6 +14,7 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
 from lucid_cli.planes import read_exactly, reading
+from lucid_cli.talk import silent
 from lucid_cli.volumes import Target
 from lucid_core import __version__
 from lucid_core.errors import InputError
@@ -69,6 +70,7 @@ def _what_it_is(start: bytes) -> str:
     return f": it begins with {start!r}"
 
 
+@silent()
 def _read_extensions(stream: IO[bytes], header: Header, size: int, name: str) -> None:
     """Read what stands between the header and the voxels, or behind the header of a pair."""
     offset = data_offset(header, name)
@@ -142,6 +144,7 @@ def units(header: Header) -> tuple[str, str]:
     return str(spatial), str(temporal)
 
 
+@silent()
 def forms(header: Header, name: str) -> dict[str, Affine]:
     """Return the usable affines among `sform` and `qform`, the one that places the volume first."""
     found = {}
@@ -157,6 +160,7 @@ def forms(header: Header, name: str) -> dict[str, Affine]:
     return found
 
 
+@silent()
 def output_header(target: Target, source: Header | None, single: bool) -> Header:
     """Return the header of an output: the source's with what changed, or a new one for a source without."""
     size = 540 if max(target.file_shape) > LARGEST_DIM else 348

@@ -4,6 +4,9 @@ import io
 import os
 import sys
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from lucid_core.errors import OutputError
@@ -20,6 +23,16 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         return
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep what libraries warn of in a damaged file to themselves: what matters of it is an error of ours."""
+    import numpy as np
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def show_trace(error: BaseException) -> None:

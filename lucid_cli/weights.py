@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_cli.output import check_input
+from lucid_cli.talk import silent
 from lucid_core.errors import ArgumentError, InputError, LucidError, ShapeError
 from lucid_core.optional import require
 from lucid_core.registry import did_you_mean
@@ -22,6 +23,8 @@ from lucid_core.registry import did_you_mean
 Array = npt.NDArray[Any]
 MOST_BYTES = 1 << 30
 """Weights larger than this are refused before they are read."""
+MOST_HEADER_BYTES = 1000
+"""A longer header of an array is none of weights; NumPy takes long to read it."""
 SURE_BYTES, MOST_RATIO = 1 << 24, 100
 """Weights that compress so well are refused where they are larger."""
 
@@ -141,7 +144,8 @@ def _check_members(path: Path, names: Iterable[str]) -> None:
 @contextmanager
 def _npy(path: Path) -> Iterator[ArrayFile]:
     def read(_: str) -> Array:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        with silent():
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=MOST_HEADER_BYTES)
         _check_size(path, "", mapped.nbytes)
         return np.array(mapped)
 
@@ -159,8 +163,8 @@ def _npz(path: Path) -> Iterator[ArrayFile]:
         def read(name: str) -> Array:
             found = archive.getinfo(members[name])
             _check_size(path, name, found.file_size, found.compress_size)
-            with archive.open(members[name]) as member:
-                array: Array = np.lib.format.read_array(member, allow_pickle=False)
+            with archive.open(members[name]) as member, silent():
+                array: Array = np.lib.format.read_array(member, allow_pickle=False, max_header_size=MOST_HEADER_BYTES)
                 return array
 
         yield ArrayFile(path, sorted(members), read)

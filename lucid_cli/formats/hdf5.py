@@ -132,13 +132,14 @@ def _spacing(attributes: Mapping[str, Any]) -> Spacing | None:
 def _affine(attributes: Mapping[str, Any]) -> Any:
     """Return the affine in mm, None where there is no usable one or its `units` are not known."""
     matrix = np.asarray(attributes.get("affine", ()))
-    if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu" or not is_usable(matrix):
+    if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu":
         return None
     units = _text(attributes.get("units")) or "mm"
     per_unit = MM_PER_UNIT.get(UNITS.get(units, units))
     if per_unit is None:
         return None
-    return np.diag([per_unit, per_unit, per_unit, 1.0]) @ matrix
+    affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ matrix.astype(np.float64)
+    return affine if is_usable(affine) else None
 
 
 def _text(value: Any) -> str | None:

@@ -26,7 +26,7 @@ from lucid_cli.streams import SpooledSink, StreamSink, is_spooled, plain_file, s
 from lucid_cli.talk import DataPipe
 from lucid_cli.volumes import Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import InputError
-from lucid_core.geometry import Affine, spacing_of
+from lucid_core.geometry import Affine, is_usable, spacing_of
 from lucid_core.regions import Region
 from lucid_core.units import Spacing
 from lucid_core.volume import VolumeReader
@@ -100,16 +100,16 @@ class NiftiSource(Source):
         """Return the affine that places the volume and the spacing in mm; say so where there is none."""
         found = headers.forms(self.header, self._name)
         per_unit = headers.MM_PER_UNIT.get(headers.units(self.header)[0], 1.0)
-        if found:
-            affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ next(iter(found.values()))
-            return affine, self._spacing(affine, per_unit)
+        for form in found.values():
+            affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ form
+            if is_usable(affine):
+                return affine, self._spacing(affine, per_unit)
         self.warnings += (
             f"{self._name}: neither its sform nor its qform places the volume in the world; only pixdim is carried",
         )
-        steps = [abs(float(step)) for step in self.header["pixdim"][1:4]]
-        if not all(0 < step < math.inf for step in steps):
+        x, y, z = (abs(float(step)) * per_unit for step in self.header["pixdim"][1:4])
+        if not all(0 < step < math.inf for step in (x, y, z)):
             return None, None
-        x, y, z = (step * per_unit for step in steps)
         return None, (z, y, x)
 
     def _spacing(self, affine: Affine, per_unit: float) -> Spacing:

@@ -11,11 +11,14 @@ from lucid_cli.failures import looks_like
 from lucid_cli.formats import Spec
 from lucid_cli.planes import window
 from lucid_cli.rawfile import RawFile, RawReader, raw_readings, raw_writing
+from lucid_cli.talk import silent
 from lucid_cli.volumes import Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import ArgumentTypeError, InputError
 from lucid_core.regions import Region
 from lucid_core.volume import VolumeReader, arithmetic_dtype
 
+MOST_HEADER_BYTES = 1000
+"""A longer header of a `.npy` is none of a volume; NumPy takes long to read it."""
 AXES = {3: "zyx", 4: "czyx", 5: "nczyx"}
 """Axes of an array by its rank, where `--axes` says nothing else."""
 
@@ -29,7 +32,8 @@ class NpySource(Source):
             with spec.path.open("rb") as file:
                 if file.read(6) != b"\x93NUMPY":
                     raise InputError(f"{spec.path}: not a .npy file{looks_like(spec.path)}")
-            mapped = np.load(spec.path, mmap_mode="r", allow_pickle=False)
+            with silent():
+                mapped = np.load(spec.path, mmap_mode="r", allow_pickle=False, max_header_size=MOST_HEADER_BYTES)
         except InputError:
             raise
         except Exception as error:

@@ -32,6 +32,9 @@ class Library:
             segfault()
         if start == "refuse":
             raise ShapeError("a message of its own")
+        if start == "loop":
+            while True:
+                pass
         if start == "bomb":
             np.ones(3 << 30, np.uint8)
 
@@ -106,6 +109,12 @@ def test_errors_keep_their_kind():
 def test_opening_takes_bounded_memory():
     with pytest.raises(MemoryError):
         Isolated("a.h5", Library, "bomb")
+
+
+def test_opening_takes_bounded_time(monkeypatch):
+    monkeypatch.setattr(isolation, "OPENING_SECONDS", 1)
+    with pytest.raises(InputError, match=r"a\.h5: the library that reads it did not come to an end \(SIGXCPU\)"):
+        Isolated("a.h5", Library, "loop")
 
 
 @needs_proc

@@ -1,0 +1,115 @@
+"""What is done with a file: all that a command does with it, to the last voxel, except convolving and writing."""
+
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import click
+import numpy as np
+
+from lucid_cli import describe, isolation, nifti_header, report
+from lucid_cli.commands import apply
+from lucid_cli.config import ConfiguredOption, flatten, load_yaml
+from lucid_cli.formats import hdf5, parse_spec
+from lucid_cli.formats.nifti import NiftiSource
+from lucid_cli.job import Job, item, prepare
+from lucid_cli.layer import recipe
+from lucid_cli.options import Settings
+from lucid_cli.volumes import Reading
+from lucid_cli.weights import load
+from lucid_core.errors import InputError
+from lucid_core.units import ByteSize
+
+MOST_VOXELS = 1 << 22
+"""A file may hold more, all alike: then the first ones are read."""
+RECIPE = recipe(
+    Settings(kernel="identity", engine="numpy", algorithm="direct", threads=1, max_memory=ByteSize(4 << 26, "256MiB"))
+)
+HANG_SECONDS = 10
+
+
+def volume(path: Path) -> None:
+    """Open, describe, plan, read and verify a volume, and carry its header to an output."""
+    with ExitStack() as stack:
+        job = prepare(parse_spec(str(path)), None, RECIPE, stack)
+        describe.table(job.info)
+        describe.as_json(job.info)
+        report.table(item(job, "planned", None, None))
+        report.dump(report.report_json("plan", [item(job, "planned", None, None)]))
+        readings = [job.reading, job.source.readings(job.roles)[-1]]
+        for reading in readings if readings[0] != readings[1] else readings[:1]:
+            _read(job, reading, path.parent)
+        job.source.verify()
+        if isinstance(job.source, NiftiSource):
+            for single in (True, False):
+                nifti_header.header_bytes(nifti_header.output_header(job.target, job.source.header, single))
+
+
+def _read(job: Job, reading: Reading, folder: Path) -> None:
+    """Read tile by tile."""
+    reader = job.source.reader(job.roles, reading, folder)
+    left = MOST_VOXELS
+    for batch, region in job.target.regions():
+        reader.forget(batch, region.start[0])
+        block = np.empty((job.target.shape[1], *region.shape), job.layer.weight.dtype)
+        left -= math.prod(block.shape)
+        if left < 0:
+            return
+        reader.read(batch, region, block)
+    job.source.finish()
+
+
+def weights(path: Path) -> None:
+    """Load weights: those without a key, and those of a key that some files have."""
+    load(str(path), "zyx")
+    if path.suffix != ".npy":
+        load(f"{path}:weight", "xyz")
+
+
+def configuration(path: Path) -> None:
+    """Read a configuration, and convert each of its values by itself as `apply` does."""
+    options = [one for one in apply.command.params if isinstance(one, ConfiguredOption)]
+    values = flatten(load_yaml(path), options, str(path))
+    context = apply.command.make_context("apply", [])
+    for one in options:
+        if one.key in values:
+            _convert(one, context, values[one.key])
+
+
+def _convert(one: ConfiguredOption, context: Any, value: Any) -> None:
+    """Convert one value; the usage errors of click are refusals."""
+    try:
+        one.process_value(context, value)
+    except click.UsageError as error:
+        raise InputError(error.format_message()) from error
+
+
+class Here:
+    """In place of `Isolated`: the same calls in this process, so that no fork stands between two inputs."""
+
+    def __init__(self, name: str, make: Callable[..., Any], *args: Any) -> None:
+        self._made = isolation._made(make, args)
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Call, and carry the result or the error as a pipe would."""
+        value = getattr(self._made, method)(*args)
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            return value
+        return pickle.loads(pickle.dumps(value))
+
+    def close(self) -> None:
+        """Close the file, where there is one."""
+        file = getattr(self._made, "_file", None)
+        if file is not None:
+            file.close()
+
+
+@contextmanager
+def in_this_process() -> Iterator[None]:
+    """Let HDF5 be read here, for speed; what fails is tried again without this."""
+    with mock.patch.object(isolation, "Isolated", Here), mock.patch.object(hdf5, "Isolated", Here):
+        yield

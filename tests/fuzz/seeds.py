@@ -1,0 +1,99 @@
+"""Small valid files of every format, each as bytes that the fuzzers damage and pack."""
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from nibabel.nifti1 import Nifti1Extension
+
+from tests.cli.conftest import make_nifti, npy_bytes
+
+VOLUME = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+QUARTER_TURN = np.array([[0, -2, 0, 5], [3, 0, 0, 6], [0, 0, 4, 7], [0, 0, 0, 1.0]])
+NOTE = Nifti1Extension(6, b"damaged on purpose")
+
+
+def nifti() -> list[bytes]:
+    """Return single files: both versions and byte orders, with time, channels, scaling and extensions."""
+    variants: list[tuple[Any, dict[str, Any]]] = [
+        (VOLUME, {"sform": np.eye(4), "qform": QUARTER_TURN}),
+        (VOLUME.astype(np.float32), {"endianness": ">", "scaling": (2.0, 1.0), "extensions": [NOTE, NOTE]}),
+        (VOLUME.astype(np.uint8)[..., np.newaxis].repeat(2, 3), {"qform": QUARTER_TURN}),
+        (VOLUME.astype(np.float64), {"version": 2, "sform": QUARTER_TURN, "extensions": [NOTE]}),
+        (VOLUME[..., np.newaxis, np.newaxis].repeat(2, 4), {"version": 2, "endianness": ">", "scaling": (0.5, 0.0)}),
+    ]
+    return [_written(".nii", make_nifti, stored, **said)[0] for stored, said in variants]
+
+
+def pairs() -> list[tuple[bytes, bytes]]:
+    """Return headers and voxels that lie in two files."""
+    variants: list[tuple[Any, dict[str, Any]]] = [
+        (VOLUME, {"sform": QUARTER_TURN}),
+        (VOLUME.astype(np.float32), {"endianness": ">", "scaling": (2.0, 1.0)}),
+        (VOLUME.astype(np.uint8), {"version": 2, "qform": QUARTER_TURN}),
+    ]
+    found = [_written(".hdr", make_nifti, stored, **said) for stored, said in variants]
+    return [(header, voxels) for header, voxels in found]
+
+
+def npy(rank: int) -> list[bytes]:
+    """Return arrays of three axes and of `rank`, both orders, and the other versions of the format."""
+    most = VOLUME.reshape((1,) * (rank - 3) + VOLUME.shape).astype(np.float32)
+    later = io.BytesIO()
+    np.lib.format.write_array(later, most.astype(">f8"), version=(2, 0))
+    return [npy_bytes(VOLUME), npy_bytes(most), npy_bytes(np.asfortranarray(most.astype(np.float16))), later.getvalue()]
+
+
+def hdf5(names: tuple[str, ...]) -> list[bytes]:
+    """Return files that hold the first of these datasets, or all: plain, chunked, compressed, with attributes."""
+
+    def make(path: Path, options: dict[str, Any], version: str, held: tuple[str, ...]) -> None:
+        with h5py.File(path, "w", libver=version) as file:
+            for name in held:
+                dataset = file.create_dataset(name, data=VOLUME if name == names[0] else np.ones(1), **options)
+                dataset.attrs["element_size_um"] = [2.0, 1.0, 0.5]
+                dataset.attrs["units"] = "mm"
+                dataset.attrs["affine"] = np.eye(4)
+            file[names[0]].attrs.update({"note": b"x", "kind": np.array([(1, 2.0)], "i4,f8"), "none": h5py.Empty("f4")})
+
+    packed = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
+    variants = [
+        ({}, "earliest", names[:1]),
+        ({}, "latest", names),
+        (packed, "earliest", names),
+        (packed, "latest", names[:1]),
+        ({"chunks": True, "compression": "lzf"}, "earliest", names[:1]),
+    ]
+    return [_written(".h5", make, *variant)[0] for variant in variants]
+
+
+def safetensors() -> list[bytes]:
+    """Return files of one and two tensors."""
+    weight, bias = np.ones((2, 1, 3, 3, 3), np.float32), np.ones(2, np.float32)
+    from safetensors.numpy import save
+
+    return [save({"weight": weight}), save({"weight": weight, "bias": bias}, {"from": "here"})]
+
+
+def yaml() -> list[bytes]:
+    """Return the configurations that come with the project, and one of all kinds of values."""
+    folder = Path(__file__).parents[2] / "configs"
+    mixed = (
+        "kernel-size: [3, 3, 1]\nlayer:\n  stride: 2\n  bias: true\nrun: {threads: 2, max_memory: 1GiB}\nsigma: 1.5mm\n"
+    )
+    return [mixed.encode(), *(path.read_bytes() for path in sorted(folder.glob("*.yaml")))]
+
+
+def _written(suffix: str, make: Callable[..., Any], *args: Any, **options: Any) -> list[bytes]:
+    """Return the files, in the order of their names, that a function writes at a path."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        if make is make_nifti:
+            make(path, *args, **options)
+        else:
+            make(path, *args)
+        return [one.read_bytes() for one in sorted(Path(folder).iterdir())]
