@@ -16,8 +16,20 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (Exception, 1),
 )
 """The first class that fits an error gives the exit code."""
+LEAST_ADDRESS_SPACE = 192 << 20
+"""With less, libraries fail while they are loaded, and a BLAS may wait for memory for ever."""
 MOST_CHARACTERS = 1500
 """A line that is longer repeats what somebody else made long: its middle is left out."""
+
+
+def check_address_space() -> None:
+    """Raise `LimitError` where `ulimit -v` leaves too little for the libraries."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESS_SPACE:
+        raise LimitError(
+            f"the address space of this process is limited to {format_bytes(soft)} (ulimit -v); "
+            f"legal: at least {format_bytes(LEAST_ADDRESS_SPACE)}"
+        )
 
 
 def exit_code(error: BaseException) -> int:

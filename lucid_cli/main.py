@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lucid_cli.failures import exit_code, message, shortened
+from lucid_cli.failures import check_address_space, exit_code, message, shortened
 from lucid_cli.talk import data, say, show_trace
 from lucid_core.registry import did_you_mean
 
@@ -51,6 +51,11 @@ class CommandGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"lucid_cli.commands.{name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, if there is the least room for the libraries that it loads."""
+        check_address_space()
+        return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
