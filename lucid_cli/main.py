@@ -52,6 +52,13 @@ class CommandGroup(click.Group):
         command: click.Command = importlib.import_module(f"lucid_cli.commands.{name}").command
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help where nothing is said; whatever click's version, that is a wrong usage."""
+        if not args:
+            say(ctx.get_help())
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, if there is the least room for the libraries that it loads."""
         check_address_space()
@@ -111,9 +118,6 @@ def _run() -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            error.show()
-            return 2
         return _fail(" ".join(error.format_message().split()), 2)
     except (click.Abort, KeyboardInterrupt) as stop:
         return _fail(f"interrupted; {_left(stop)}", 130)

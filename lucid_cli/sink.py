@@ -144,7 +144,8 @@ class CastingWriter:
         stored[...] = np.where(fits, wanted, 0).astype(self.dtype)
         if lost:
             beyond = ~(fits | nan)
-            stored[beyond] = np.where(wanted[beyond] > 0, limits.max, limits.min).astype(self.dtype)
+            ends = np.array([limits.min, limits.max], self.dtype)
+            stored[beyond] = ends[(wanted[beyond] > 0).astype(np.intp)]
         statistics.add(stored * self.slope + self.inter if (self.slope, self.inter) != (1.0, 0.0) else stored)
         statistics.nan_count += int(nan.sum())
         statistics.clipped_count += lost

@@ -1,6 +1,7 @@
 """Settings of the whole suite: property tests take the same examples on every run and are never timed."""
 
 import importlib.util
+import re
 import sys
 
 import pytest
@@ -20,14 +21,31 @@ PACKAGES = {
     "zst": "compression" if sys.version_info >= (3, 14) else "backports",
     "safetensors": "safetensors",
     "isal": "isal",
+    r"\[.*numba": "numba",
 }
-"""Packages of extras that a test needs which has their word in its name or in that of one of its parameters."""
+"""Packages of extras that a test needs whose name, that of its parameters included, matches."""
+SMOKE = (
+    "core/test_units",
+    "core/test_problem",
+    "core/test_boundary",
+    "core/test_weighted",
+    "core/test_functional",
+    "core/test_tiling",
+    "contracts/test_kernels",
+    "cli/test_sample",
+    "cli/test_geometry",
+    "cli/test_streams",
+    "cli/test_progress",
+)
+"""Files whose tests are marked `smoke`: seconds, and a bit of everything."""
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a package that is not installed."""
-    missing = {word: name for word, name in PACKAGES.items() if importlib.util.find_spec(name) is None}
+    """Mark the tests of `SMOKE`, and skip what needs a package that is not installed."""
+    missing = {pattern: name for pattern, name in PACKAGES.items() if importlib.util.find_spec(name) is None}
     for item in items:
-        for word, name in missing.items():
-            if word in item.name:
+        if item.nodeid.split("::")[0].removeprefix("tests/").removesuffix(".py") in SMOKE:
+            item.add_marker(pytest.mark.smoke)
+        for pattern, name in missing.items():
+            if re.search(pattern, item.name):
                 item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))

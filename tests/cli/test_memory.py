@@ -34,6 +34,8 @@ def report(*args):
 
 @pytest.mark.parametrize(("into", "out", "options", "dtype"), CASES)
 def test_the_peak_is_as_predicted_and_keeps_the_limit(folder, into, out, options, dtype):
+    if "numba" in options:
+        pytest.importorskip("numba")
     make_volume(f"a{into}", noise(96, 160, 160).astype(dtype))
     save_weights("w.npz", noise(4, 1, 3, 3, 3))
     free = report(f"a{into}", "-o", f"b{out}", *options, "-j", 2)

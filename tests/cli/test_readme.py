@@ -28,6 +28,7 @@ def comparable(text: str) -> list[str]:
 
 
 def test_console_sessions(tmp_path):
+    pytest.importorskip("numba", reason="the README shows plans with Numba installed")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for name in [name for name in environment if name.startswith("LUCID_CONV3D_")]:
         del environment[name]

@@ -334,7 +334,7 @@ REFUSED = {
     "an algorithm that refuses": (
         {"algorithm": "separable"},
         ArgumentError,
-        "algorithm 'separable' cannot compute this: an output channel sums several input channels; use 'auto'",
+        "algorithm 'separable' cannot compute this: an output channel sums several input channels.*; use 'auto'",
     ),
     "threads -1": ({"threads": -1}, ArgumentError, "threads must be at least 0, not -1"),
     "threads True": ({"threads": True}, ArgumentTypeError, "threads must be an integer, not True"),
