@@ -30,10 +30,8 @@ SMOKE = (
     "core/test_boundary",
     "core/test_weighted",
     "core/test_functional",
-    "core/test_tiling",
     "contracts/test_kernels",
     "cli/test_sample",
-    "cli/test_geometry",
     "cli/test_streams",
     "cli/test_progress",
 )

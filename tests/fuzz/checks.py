@@ -17,25 +17,25 @@ from lucid_cli.config import ConfiguredOption, flatten, load_yaml
 from lucid_cli.formats import hdf5, parse_spec
 from lucid_cli.formats.nifti import NiftiSource
 from lucid_cli.job import Job, item, prepare
-from lucid_cli.layer import recipe
+from lucid_cli.layer import Recipe, recipe
 from lucid_cli.options import Settings
 from lucid_cli.volumes import Reading
 from lucid_cli.weights import load
+from lucid_core import machine
 from lucid_core.errors import InputError
 from lucid_core.units import ByteSize
 
 MOST_VOXELS = 1 << 22
 """A file may hold more, all alike: then the first ones are read."""
-RECIPE = recipe(
-    Settings(kernel="identity", engine="numpy", algorithm="direct", threads=1, max_memory=ByteSize(4 << 26, "256MiB"))
-)
+MORE_BYTES = 128 << 20
+"""Memory that a run may take beside what this process has."""
 HANG_SECONDS = 10
 
 
 def volume(path: Path) -> None:
     """Open, describe, plan, read and verify a volume, and carry its header to an output."""
     with ExitStack() as stack:
-        job = prepare(parse_spec(str(path)), None, RECIPE, stack)
+        job = prepare(parse_spec(str(path)), None, _recipe(), stack)
         describe.table(job.info)
         describe.as_json(job.info)
         report.table(item(job, "planned", None, None))
@@ -47,6 +47,12 @@ def volume(path: Path) -> None:
         if isinstance(job.source, NiftiSource):
             for single in (True, False):
                 nifti_header.header_bytes(nifti_header.output_header(job.target, job.source.header, single))
+
+
+def _recipe() -> Recipe:
+    """Return what to convolve with, and in how much memory."""
+    limit = ByteSize((machine.resident_bytes() or 0) + MORE_BYTES, "")
+    return recipe(Settings(kernel="identity", engine="numpy", algorithm="direct", threads=1, max_memory=limit))
 
 
 def _read(job: Job, reading: Reading, folder: Path) -> None:
