@@ -32,7 +32,7 @@ SMOKE = (
     "core/test_functional",
     "contracts/test_kernels",
     "cli/test_sample",
-    "cli/test_streams",
+    "cli/test_skip_existing",
     "cli/test_progress",
 )
 """Files whose tests are marked `smoke`: seconds, and a bit of everything."""
