@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import signal
 import sys
 
 import pytest
@@ -16,6 +17,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 settings.load_profile("suite")
+
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # as in the background of a shell; what tests start inherits it
+        signal.signal(number, handler)
 
 PACKAGES = {
     "zst": "compression" if sys.version_info >= (3, 14) else "backports",
