@@ -109,7 +109,7 @@ class _Batch:
             finals = self._finals(out)
             tile = tile_left(finals[0]) if finals and settings.resume else None
             if job is None or tile is not None:
-                job = _prepared_again(spec, out, self._recipe, stack, tile)
+                job = _prepared(spec, out, self._recipe, stack, tile)
             done = self._done(job, finals)
             if self._command == "apply":
                 self._tell(report.table(done))
@@ -155,7 +155,7 @@ class _Batch:
             say(text)
 
 
-def _prepared_again(spec: Spec, out: Spec | None, made: Recipe, stack: ExitStack, tile: Triple | None) -> Job:
+def _prepared(spec: Spec, out: Spec | None, made: Recipe, stack: ExitStack, tile: Triple | None) -> Job:
     """Prepare a job, with the tile of the interrupted run where there is one."""
     try:
         return prepare(spec, out, made, stack, tile)

@@ -1,7 +1,6 @@
 """What an error is to the user: an exit code and a line."""
 
 import resource
-from pathlib import Path
 
 from lucid_core.errors import ArgumentError, InputError, LimitError, LucidError, OutputError, ShapeError
 from lucid_core.units import format_bytes
@@ -75,12 +74,10 @@ def _address_space() -> str:
     return f"the address space of this process is limited to {format_bytes(soft)} (ulimit -v): raise that"
 
 
-def looks_like(path: Path) -> str:
-    """Say what a file is that is none of the format it is named after, where its first bytes tell."""
-    with path.open("rb") as file:
-        start = file.read(7)
+def looks_like(start: bytes) -> str:
+    """Say what a file with these first bytes is that is none of the format it is named after."""
     if not start:
         return ": it is empty"
-    if start == b"version":
+    if start.startswith(b"vers"):
         return "; it looks like a Git LFS pointer: fetch the real file with 'git lfs pull'"
     return f": it begins with {start[:4]!r}"

@@ -141,7 +141,8 @@ class _errors:  # noqa: N801 - used like a function
 def _opened(path: Path) -> Any:
     """Open a file; one that is no HDF5 at all is said to be what it looks like."""
     if not h5py.is_hdf5(path):
-        raise InputError(f"{path}: not an HDF5 file{looks_like(path)}")
+        with path.open("rb") as file:
+            raise InputError(f"{path}: not an HDF5 file{looks_like(file.read(6))}")
     return h5py.File(path, "r")
 
 

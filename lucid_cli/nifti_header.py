@@ -13,6 +13,7 @@ from nibabel.nifti1 import Nifti1Extensions, Nifti1Header, Nifti1PairHeader, dat
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
+from lucid_cli.failures import looks_like
 from lucid_cli.planes import read_exactly, reading
 from lucid_cli.talk import silent
 from lucid_cli.volumes import Target
@@ -47,7 +48,7 @@ def read_header(stream: IO[bytes], name: str) -> Header:
         start = stream.read(4)
     size = next((n for n in _MAGIC if start in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0)
     if not size:
-        raise InputError(f"{name}: not a NIfTI file{_what_it_is(start)}")
+        raise InputError(f"{name}: not a NIfTI file{looks_like(start)}")
     block = bytearray(size)
     block[:4] = start
     read_exactly(stream, memoryview(block)[4:], name)
@@ -60,14 +61,6 @@ def read_header(stream: IO[bytes], name: str) -> Header:
     header = _CLASSES[size, single](bytes(block), endianness, check=False)
     _read_extensions(stream, header, size, name)
     return header
-
-
-def _what_it_is(start: bytes) -> str:
-    if not start:
-        return ": it is empty"
-    if start == b"vers":
-        return "; it looks like a Git LFS pointer: fetch the real file with 'git lfs pull'"
-    return f": it begins with {start!r}"
 
 
 @silent()

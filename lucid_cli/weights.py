@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_cli.formats.npy import MOST_HEADER_BYTES
 from lucid_cli.output import check_input
 from lucid_cli.talk import silent
 from lucid_core.errors import ArgumentError, InputError, LucidError, ShapeError
@@ -23,8 +24,6 @@ from lucid_core.registry import did_you_mean
 Array = npt.NDArray[Any]
 MOST_BYTES = 1 << 30
 """Weights larger than this are refused before they are read."""
-MOST_HEADER_BYTES = 1000
-"""A longer header of an array is none of weights; NumPy takes long to read it."""
 SURE_BYTES, MOST_RATIO = 1 << 24, 100
 """Weights that compress so well are refused where they are larger."""
 

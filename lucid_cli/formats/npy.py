@@ -18,7 +18,7 @@ from lucid_core.regions import Region
 from lucid_core.volume import VolumeReader, arithmetic_dtype
 
 MOST_HEADER_BYTES = 1000
-"""A longer header of a `.npy` is none of a volume; NumPy takes long to read it."""
+"""A longer header of a `.npy` is none of numbers alone; NumPy takes long to read it."""
 AXES = {3: "zyx", 4: "czyx", 5: "nczyx"}
 """Axes of an array by its rank, where `--axes` says nothing else."""
 
@@ -30,8 +30,9 @@ class NpySource(Source):
         super().__init__(spec.path)
         try:
             with spec.path.open("rb") as file:
-                if file.read(6) != b"\x93NUMPY":
-                    raise InputError(f"{spec.path}: not a .npy file{looks_like(spec.path)}")
+                start = file.read(6)
+            if start != b"\x93NUMPY":
+                raise InputError(f"{spec.path}: not a .npy file{looks_like(start)}")
             with silent():
                 mapped = np.load(spec.path, mmap_mode="r", allow_pickle=False, max_header_size=MOST_HEADER_BYTES)
         except InputError:
