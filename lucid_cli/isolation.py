@@ -95,12 +95,17 @@ def _serve(parent: Connection, pipe: Connection, make: Callable[..., Any], args:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with suppress(EOFError, ConnectionError):
         before = _limited()
-        made = _told(pipe, _made, make, args)
+        made = None
+        try:
+            made = make(*args)
+            pipe.send(("value", None))
+        except Exception as error:
+            _send_error(pipe, error)
         while True:
             method, given = pipe.recv()
             if method == "read":
                 _limit(before)
-            _told(pipe, getattr(made, method), *given)
+            _tell(pipe, getattr(made, method), *given)
 
 
 Limits = dict[int, tuple[int, int]]
@@ -124,26 +129,20 @@ def _limit(limits: Limits) -> None:
         resource.setrlimit(kind, values)
 
 
-def _made(make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Make the object."""
-    return make(*args)
-
-
-def _told(pipe: Connection, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function and tell the parent what came of it: nothing of what `_made` returns."""
+def _tell(pipe: Connection, function: Callable[..., Any], *args: Any) -> None:
+    """Call a function and tell the parent what came of it."""
     try:
         value = function(*args)
     except Exception as error:
         _send_error(pipe, error)
-        return None
+        return
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         pipe.send(("array", (value.shape, value.dtype)))
         data = _bytes(np.ascontiguousarray(value))
         while data:
             data = data[os.write(pipe.fileno(), data) :]
     else:
-        pipe.send(("value", None if function is _made else value))
-    return value
+        pipe.send(("value", value))
 
 
 def _received(descriptor: int, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -98,7 +98,7 @@ class Here:
     """In place of `Isolated`: the same calls in this process, so that no fork stands between two inputs."""
 
     def __init__(self, name: str, make: Callable[..., Any], *args: Any) -> None:
-        self._made = isolation._made(make, args)
+        self._made = make(*args)
 
     def call(self, method: str, *args: Any) -> Any:
         """Call, and carry the result or the error as a pipe would."""
