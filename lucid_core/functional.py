@@ -66,8 +66,8 @@ def conv3d(
     problem = conv_problem(
         _shape5(batch), layer, bias=offsets is not None, dtype=dtype.name, separable=factors(filters) is not None
     )
-    chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=threads)
     out = _empty(problem.out_shape, dtype)
+    chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=threads)
     execute(chosen, filters, None if offsets is None else offsets.astype(dtype), ArrayReader(batch), ArrayWriter(out))
     with np.errstate(over="ignore"):
         result = out.astype(promoted(volumes.dtype), copy=False)

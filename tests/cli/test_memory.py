@@ -59,7 +59,7 @@ SHAPES = {
     "blocks of many channels wait": (
         "a.npy",
         (130, 32, 32),
-        ("--kernel-size", 3, "--out-channels", 300, "--padding", "same", "-o", "b.nii.gz"),
+        ("--kernel-size", 3, "--out-channels", 60, "--padding", "same", "--compression", 1, "-o", "b.nii.gz"),
     ),
     "small chunks": ("a.h5", (256, 256, 64), ("--kernel", "gaussian", "--sigma", "1vox", "-o", "b.h5")),
     "small chunks said": ("a.npy", (256, 128, 64), ("--kernel", "identity", "--chunks", "1,1,64", "-o", "b.h5")),

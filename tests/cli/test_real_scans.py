@@ -55,6 +55,7 @@ def test_smoothing_a_head_by_6_mm(head, tmp_path):
     assert codes[:2] == codes[2:]
 
 
+@pytest.mark.torch
 def test_features_of_a_head_at_half_the_resolution(head, tmp_path):
     weight, bias = noise(2, 1, 3, 3, 3, seed=1), noise(2, seed=2)
     weights = save_weights(tmp_path / "w.npz", weight, bias)
@@ -99,6 +100,7 @@ def test_a_series_is_smoothed_volume_by_volume(series, tmp_path):
     assert [one.get_code() for one in after.header.extensions] == [one.get_code() for one in before.header.extensions]
 
 
+@pytest.mark.torch
 def test_two_volumes_as_two_channels(series, tmp_path):
     weight = noise(3, 2, 1, 3, 3, seed=1)
     weights = save_weights(tmp_path / "w.npz", weight)

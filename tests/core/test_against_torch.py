@@ -10,7 +10,10 @@ import lucid_core.nn as nn
 from tests.reference import conv3d as oracle
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
+]
 
 MODES = ("zeros", "reflect", "replicate", "circular")
 

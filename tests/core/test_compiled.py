@@ -668,6 +668,7 @@ def test_memory_is_used_again_only_when_its_last_view_is_gone(label, no_pages):
     assert pages.aligned((LARGE_VALUES,), np.float32).ctypes.data == place
 
 
+@pytest.mark.torch
 def test_a_tensor_keeps_the_memory_of_its_result(no_pages):
     torch = pytest.importorskip("torch")
     first = pages.aligned((LARGE_VALUES,), np.float32)
