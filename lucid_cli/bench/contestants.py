@@ -76,11 +76,12 @@ def measure(load: Workload, terms: Terms) -> Row:
     arena = _Arena(load, terms)
     algorithm = terms.settings.algorithm
     asked = [one for one in chosen.candidates if algorithm in ("auto", one.algorithm)]
-    members = [Member(one, Time(_name(one), None, terms.skips(one, chosen))) for one in asked]
+    skipped = [(one, terms.skips(one, chosen)) for one in asked]
     arena.enter_choice(chosen)
-    for member in members:
-        if member.time.skipped is None:
-            arena.enter_member(member.candidate)
+    members = [
+        Member(one, Time(_name(one), None, reason), None if reason else arena.enter_member(one))
+        for one, reason in skipped
+    ]
     others = arena.enter_peers() if terms.peers else []
     times = medians(arena.calls, terms.rounds, PAUSE_SECONDS)
     timed = [replace(one, time=replace(one.time, seconds=times.get(one.time.name))) for one in members]
@@ -105,9 +106,9 @@ class _Arena:
         (one,) = (one for one in chosen.candidates if (one.algorithm, one.engine) == way)
         self._enter(OURS, self._ours(), one.error_bound, one.accuracy)
 
-    def enter_member(self, one: Candidate) -> None:
-        """Enter one algorithm of one engine."""
-        self._enter(_name(one), self._ours(one.algorithm, one.engine), one.error_bound, one.accuracy)
+    def enter_member(self, one: Candidate) -> float:
+        """Enter one algorithm of one engine; return its worst error."""
+        return self._enter(_name(one), self._ours(one.algorithm, one.engine), one.error_bound, one.accuracy)
 
     def enter_peers(self) -> list[Time]:
         """Enter the peers that can compute the workload; return all of them, with why they are left out."""
@@ -120,9 +121,9 @@ class _Arena:
                 self._enter(name, call, PEER_TOLERANCE, "componentwise")
         return found
 
-    def _enter(self, name: str, call: Callable[[], Array], share: float, accuracy: str) -> None:
-        self._truth.check(f"{self._load.name}: {name}", call(), share, normwise=accuracy == "normwise")
+    def _enter(self, name: str, call: Callable[[], Array], share: float, accuracy: str) -> float:
         self.calls[name] = call
+        return self._truth.check(f"{self._load.name}: {name}", call(), share, normwise=accuracy == "normwise")
 
     def _ours(self, algorithm: str | None = None, engine: str | None = None) -> Callable[[], Array]:
         """Return a function that plans and convolves into a new array, as `lucid_core.conv3d` does.

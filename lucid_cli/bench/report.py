@@ -33,6 +33,7 @@ def dump(session: Session) -> str:
         "geometric_mean": session.geometric_mean,
         "worst_ratio": session.worst_ratio,
         "worst_choice_ratio": session.worst_choice_ratio,
+        "worst_error_ratio": session.worst_error_ratio,
     }
     return json.dumps(tree, indent=2, allow_nan=False) + "\n"
 
@@ -99,6 +100,7 @@ def _summary(session: Session) -> list[str]:
         *_left_out(session),
         ("peer/ours", _over_all(session)),
         ("choice", f"at worst {session.worst_choice_ratio:.2f}"),
+        ("errors", f"at worst {session.worst_error_ratio:.2g} of what an algorithm states"),
     ]
     return [f"{name:>9}  {text}" for name, text in rows]
 

@@ -21,10 +21,14 @@ class Time:
 
 @dataclass(frozen=True)
 class Member:
-    """An algorithm of an engine and its time."""
+    """An algorithm of an engine, its time, and its worst error among the voxels looked at, None where it did not run.
+
+    The error is a share of sum |x||w| + |b|, of the largest in the volume where the algorithm is bounded normwise.
+    """
 
     candidate: Candidate
     time: Time
+    worst_error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the member as the report holds it."""
@@ -33,6 +37,8 @@ class Member:
             "algorithm": one.algorithm,
             "engine": one.engine,
             "accuracy": one.accuracy,
+            "error_bound": one.error_bound,
+            "worst_error": self.worst_error,
             "predicted_seconds": one.seconds,
             "seconds": self.time.seconds,
             "skipped": self.time.skipped,
@@ -60,6 +66,12 @@ class Row:
         """Time of the fastest peer over ours: above 1 where ours is faster. None without peers."""
         fastest = _fastest(self.peers)
         return None if fastest is None else fastest / self.seconds
+
+    @property
+    def error_ratio(self) -> float:
+        """The worst error of a member over what its algorithm states."""
+        errors = [(one.worst_error, one.candidate.error_bound) for one in self.members]
+        return max((worst / stated for worst, stated in errors if worst is not None), default=0.0)
 
     @property
     def choice_ratio(self) -> float:

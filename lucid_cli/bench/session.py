@@ -43,6 +43,11 @@ class Session:
         return min(self.ratios, default=None)
 
     @property
+    def worst_error_ratio(self) -> float:
+        """The error that is closest to the bound that its algorithm states, over that bound."""
+        return max(row.error_ratio for row in self.rows)
+
+    @property
     def worst_choice_ratio(self) -> float:
         """The choice that is furthest from the fastest member."""
         return max(row.choice_ratio for row in self.rows)

@@ -35,12 +35,13 @@ class Truth:
     largest: float
     """A bound of `sizes` over all output voxels: what a normwise error is measured by."""
 
-    def check(self, name: str, result: Array, share: float, *, normwise: bool = False) -> None:
-        """Raise `RunError` where a result is further from the truth than a share of its size."""
+    def check(self, name: str, result: Array, share: float, *, normwise: bool = False) -> float:
+        """Return how far a result is from the truth, as a share of its size; raise `RunError` beyond `share`."""
         if result.shape != self.shape:
             raise RunError(f"{name} is wrong: its result has shape {result.shape}, not {self.shape}")
         found = result[tuple(self.places.T)].astype(np.float64)
-        allowed = (share + OWN_ERROR) * (self.largest if normwise else self.sizes)
+        sizes = np.full_like(self.sizes, self.largest) if normwise else self.sizes
+        allowed = (share + OWN_ERROR) * sizes
         away = np.nan_to_num(np.abs(found - self.values), nan=math.inf)
         worst = int(np.argmax(away - allowed))
         if (away > allowed).any():
@@ -48,6 +49,7 @@ class Truth:
                 f"{name} is wrong: {found[worst]:.9g} at output voxel {self.places[worst].tolist()} "
                 f"(N, C, D, H, W) instead of {self.values[worst]:.9g}, over {share:.2g} of sum |x||w| + |b|"
             )
+        return float(np.divide(away, sizes, out=np.zeros_like(sizes), where=sizes > 0).max(initial=0.0))
 
 
 def truth(problem: ConvProblem, x: Array, weight: Array, bias: Array | None) -> Truth:

@@ -29,7 +29,7 @@ QUICK = ("--quick", "--engine", "numpy", "-j", 1)
 ALONE = (*QUICK, "--no-peers", "-q")
 KEYS = [
     *("schema", "version", "machine", "threads", "rounds", "quick", "accuracy", "values", "workloads"),
-    *("geometric_mean", "worst_ratio", "worst_choice_ratio"),
+    *("geometric_mean", "worst_ratio", "worst_choice_ratio", "worst_error_ratio"),
 ]
 ROW = [
     *("name", "shapes", "layer", "macs", "algorithm", "engine", "seconds", "gflop_s", "members", "peers"),
@@ -245,6 +245,7 @@ class TestReport:
         first, second = found["workloads"]
         assert second["shapes"] == {"input": [1, 8, 32, 32, 32], "output": [1, 8, 16, 16, 16]}
         assert (second["macs"], second["layer"]["stride"]) == (8 * 16**3 * 8 * 27, [2, 2, 2])
+        errors = []
         for row in (first, second):
             assert list(row) == ROW
             times = {(one["algorithm"], one["engine"]): one["seconds"] for one in row["members"]}
@@ -252,6 +253,11 @@ class TestReport:
             assert row["gflop_s"] == pytest.approx(2 * row["macs"] / row["seconds"] / 1e9)
             assert row["choice_ratio"] == pytest.approx(row["seconds"] / min(filter(None, times.values())))
             assert all((one["seconds"] is None) == bool(one["skipped"]) for one in row["members"])
+            ran = [one for one in row["members"] if not one["skipped"]]
+            assert all(0 < one["worst_error"] <= one["error_bound"] for one in ran)
+            assert all(one["worst_error"] is None for one in row["members"] if one["skipped"])
+            errors.append(max(one["worst_error"] / one["error_bound"] for one in ran))
+        assert found["worst_error_ratio"] == max(errors)
         assert found["worst_choice_ratio"] == max(row["choice_ratio"] for row in (first, second))
         assert [found[name] for name in ("geometric_mean", "worst_ratio")] == [None, None]
 

@@ -557,7 +557,7 @@ class TestKills:
         ok(*command)
         seconds, whole = time.monotonic() - began, (folder / f"out{suffix}").read_bytes()
         dice = random.Random(0)
-        for _ in range(12):
+        for _ in range(34):
             (folder / f"out{suffix}").write_bytes(b"old")
             forked(partial(die_in, seconds * dice.uniform(0.05, 1.0)), *command)
             assert (folder / f"out{suffix}").read_bytes() in (b"old", whole)

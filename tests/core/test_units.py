@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_core.errors import ArgumentError
-from lucid_core.units import Length, format_bytes
+from lucid_core.units import ByteSize, Length, format_bytes
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ from lucid_core.units import Length, format_bytes
         ("2vox", (2, 2, 2), "vox"),
         ("3,5,3vox", (3, 5, 3), "vox"),
         ("3x5x3vox", (3, 5, 3), "vox"),
+        ("1e-6mm", (1e-6, 1e-6, 1e-6), "mm"),
+        ("1e9vox", (1e9, 1e9, 1e9), "vox"),
         (" 6 mm ", (6, 6, 6), "mm"),
         (".5mm", (0.5, 0.5, 0.5), "mm"),
         ("1.mm", (1, 1, 1), "mm"),
@@ -97,3 +99,31 @@ def test_voxels():
 )
 def test_format_bytes(count, text):
     assert format_bytes(count) == text
+
+
+def test_a_length_is_a_key():
+    assert {Length.parse("3mm"): 1} == {Length.parse("3,3,3mm"): 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    (
+        ("3k", 3000),
+        ("512M", 512 * 10**6),
+        ("2GB", 2 * 10**9),
+        ("1.5t", 15 * 10**11),
+        ("1KiB", 1024),
+        ("3mi", 3 << 20),
+        ("1GiB", 1 << 30),
+        (" .5 TiB ", 1 << 39),
+    ),
+)
+def test_sizes_in_memory(text, count):
+    size = ByteSize.parse(text)
+    assert (size.count, str(size)) == (count, text.strip())
+
+
+@pytest.mark.parametrize("text", ("", "3", "G", "1e3M", "3x", "-1M", "1.2.3G", "1 G iB"))
+def test_what_is_no_size_in_memory(text):
+    with pytest.raises(ArgumentError, match="is not a size in memory: write it like 512M, 2G or 1GiB"):
+        ByteSize.parse(text)

@@ -1,0 +1,1 @@
+"""Mutation testing: would the suite notice if a line said something else?"""

@@ -1,0 +1,81 @@
+"""Which tests run a line, and how long each takes: found once by the suite itself, under coverage."""
+
+import subprocess
+import sys
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import accumulate
+from pathlib import Path
+from xml.etree import ElementTree
+
+FOLDER = Path(".mutation")
+COVERAGE, DURATIONS = FOLDER / "coverage", FOLDER / "durations.xml"
+FIRST_SECONDS = 5
+SETTINGS = """[run]
+source = lucid_core, lucid_cli
+"""
+"""What a test starts is not measured: with the names of tests, a signal at a bad moment would make it wait for ever."""
+
+
+def survey() -> None:
+    """Run the whole suite once and keep what it ran; some minutes."""
+    FOLDER.mkdir(exist_ok=True)
+    report = (f"--junitxml={DURATIONS}", "-o", "junit_family=xunit1")
+    (settings := FOLDER / "settings").write_text(SETTINGS)
+    coverage = ("--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--cov-fail-under=0")
+    code = subprocess.call([sys.executable, "-m", "pytest", *coverage, *report])
+    if code:
+        sys.exit("the suite fails; mutants say something only where it passes")
+    Path(".coverage").rename(COVERAGE)
+
+
+class Survey:
+    """The tests of every line of a module, and their seconds."""
+
+    def __init__(self, module: Path):
+        from coverage import CoverageData
+
+        data = CoverageData(str(COVERAGE))
+        data.read()
+        self._seconds = _seconds()
+        self._sizes = Counter(map(_file, self._seconds))
+        contexts = data.contexts_by_lineno(str(module.resolve()))
+        self._lines = {line: self._tests(names) for line, names in contexts.items()}
+
+    def _tests(self, contexts: Iterable[str]) -> set[str]:
+        return {name for name in (context.rpartition("|")[0] for context in contexts) if name in self._seconds}
+
+    def stages(self, line: int, seconds: float) -> list[list[str]]:
+        """Return tests that run a line: first those of the file that is most about it, then the fastest of all.
+
+        A line that only an import runs is tested by what runs any line of its module.
+        """
+        found = self._lines.get(line) or set().union(*self._lines.values())
+        files = Counter(_file(name) for name in found)
+        closest = max(sorted(files), key=lambda file: files[file] / self._sizes[file], default="")
+        first = self._fastest({name for name in found if _file(name) == closest}, FIRST_SECONDS)
+        return [stage for stage in (first, self._fastest(found.difference(first), seconds)) if stage]
+
+    def _fastest(self, names: set[str], seconds: float) -> list[str]:
+        """Return the fastest of some tests that take so many seconds together; one at least."""
+        fastest = sorted(names, key=self._order)
+        ends = list(accumulate(self._seconds[name] for name in fastest))
+        return fastest[: max(bisect_right(ends, seconds), 1)]
+
+    def _order(self, name: str) -> tuple[float, str]:
+        return self._seconds[name], name
+
+
+def _file(name: str) -> str:
+    return name.partition("::")[0]
+
+
+def _seconds() -> dict[str, float]:
+    """Return the seconds of every test by its pytest name."""
+    found: dict[str, float] = defaultdict(float)
+    for case in ElementTree.parse(DURATIONS).iter("testcase"):
+        file, name = case.get("file", ""), case.get("name", "")
+        classes = case.get("classname", "").removeprefix(file.removesuffix(".py").replace("/", "."))
+        found["::".join((file, *filter(None, classes.split(".")), name))] += float(case.get("time", 0))
+    return dict(found)
