@@ -3,7 +3,6 @@
 import argparse
 import random
 import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,8 +35,8 @@ def main() -> int:
         trees: SimpleQueue[Tree] = SimpleQueue()
         for number in range(asked.jobs):
             trees.put(Tree(Path(folder) / str(number)))
-        for name in asked.modules or DEFAULT:
-            total += _tried(Path(name), asked, trees, pool)
+        for trial in [Trial(Path(name), asked, trees, pool) for name in asked.modules or DEFAULT]:
+            total += trial.told()
         while not trees.empty():
             trees.get().close()
     killed = total.total() - total["survived"]
@@ -56,30 +55,34 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _tried(
-    module: Path, asked: argparse.Namespace, trees: "SimpleQueue[Tree]", pool: ThreadPoolExecutor
-) -> Counter[str]:
-    """Try the mutants of a module and print those that survive."""
-    known, started = Survey(module), time.monotonic()
-    found = list(mutants(module.read_text()))
-    drawn = random.Random(asked.seed).sample(found, min(asked.most, len(found)))
+class Trial:
+    """The mutants drawn of a module, handed to the pool."""
 
-    def outcome(mutant: Mutant) -> str:
-        tree = trees.get()
+    def __init__(self, module: Path, asked: argparse.Namespace, trees: SimpleQueue[Tree], pool: ThreadPoolExecutor):
+        self._module, self._seconds, self._trees = module, asked.seconds, trees
+        self._survey = Survey(module)
+        self._found = list(mutants(module.read_text()))
+        self._drawn = random.Random(asked.seed).sample(self._found, min(asked.most, len(self._found)))
+        self._outcomes = [pool.submit(self._outcome, mutant) for mutant in self._drawn]
+
+    def _outcome(self, mutant: Mutant) -> str:
+        tree = self._trees.get()
         try:
-            return tree.outcome(module, mutant.source, known.stages(mutant.line, asked.seconds))
+            return tree.outcome(self._module, mutant.source, self._survey.stages(mutant.line, self._seconds))
         finally:
-            trees.put(tree)
+            self._trees.put(tree)
 
-    outcomes = list(pool.map(outcome, drawn))
-    counts = Counter(outcomes)
-    described = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    print(f"{module}: {len(found)} mutants, tried {len(drawn)} in {time.monotonic() - started:.0f} s: {described}")
-    for mutant, one in zip(drawn, outcomes, strict=True):
-        if one == "survived":
-            print(f"  {module}:{mutant.line}: {mutant.what}")
-    sys.stdout.flush()
-    return counts
+    def told(self) -> Counter[str]:
+        """Wait for the outcomes, print those that survive, and return how many came to what."""
+        outcomes = [one.result() for one in self._outcomes]
+        counts = Counter(outcomes)
+        described = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        print(f"{self._module}: {len(self._found)} mutants, tried {len(self._drawn)}: {described}")
+        for mutant, one in zip(self._drawn, outcomes, strict=True):
+            if one == "survived":
+                print(f"  {self._module}:{mutant.line}: {mutant.what}")
+        sys.stdout.flush()
+        return counts
 
 
 if __name__ == "__main__":
