@@ -138,7 +138,8 @@ def _affine(attributes: Mapping[str, Any]) -> Any:
     per_unit = MM_PER_UNIT.get(UNITS.get(units, units))
     if per_unit is None:
         return None
-    affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ matrix.astype(np.float64)
+    with np.errstate(all="ignore"):  # what comes of an infinite one is not usable
+        affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ matrix.astype(np.float64)
     return affine if is_usable(affine) else None
 
 
