@@ -1,29 +1,29 @@
 """The layer of a run: from a named kernel, a file of weights, or a seed, and the volume it meets."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import lucid_core
-from lucid_cli.options import Settings
+from lucid_cli.named import given_options, made
+from lucid_cli.options import Settings, Sizes
 from lucid_cli.output import check_memory
 from lucid_cli.weights import Weights, load
 from lucid_core.errors import ArgumentError, LimitError, ShapeError
 from lucid_core.factors import factors
-from lucid_core.kernels import named_kernel, taps
+from lucid_core.kernels import named_kernel
 from lucid_core.nn import Conv3d
 from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem, LayerArguments, conv_problem, layer_arguments, triple
 from lucid_core.registry import choose
-from lucid_core.units import Length, Spacing
+from lucid_core.units import Spacing
 
 Array = npt.NDArray[Any]
 MOST_CHANNELS = 1 << 16
 """Channels that a named kernel filters."""
-KERNEL_OPTIONS = ("sigma", "fwhm", "size", "axis")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Layer:
     weight: Array
     bias: Array | None
     device: str
+    kernel: dict[str, Any] | None = None
+    """What the report says of a named kernel."""
 
     def problem(self, shape: tuple[int, int, int, int, int]) -> ConvProblem:
         """Join the layer with an input of shape (N, C, D, H, W)."""
@@ -52,7 +54,8 @@ class Layer:
             "device": self.device,
             "dtype": self.weight.dtype.name,
         }
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+        shown = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+        return shown if self.kernel is None else shown | {"kernel": self.kernel}
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,8 @@ def recipe(settings: Settings) -> Recipe:
     """Check that the settings say one thing to convolve with, and load a file of weights."""
     if settings.kernel is not None and settings.weights is not None:
         raise ArgumentError("--kernel and --weights both say what to convolve with; give one")
-    for option in KERNEL_OPTIONS:
-        if settings.kernel is None and getattr(settings, option) is not None:
-            raise ArgumentError(f"--{option} belongs to a named kernel; give --kernel NAME too")
+    if settings.kernel is None and (given := given_options(settings)):
+        raise ArgumentError(f"--{next(iter(given))} belongs to a named kernel; give --kernel NAME too")
     if settings.weights is None and settings.weights_axes is not None:
         raise ArgumentError("--weights-axes belongs to a file of weights; give --weights FILE too")
     if settings.seed is not None and (settings.kernel or settings.weights):
@@ -111,38 +113,21 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
     name = str(settings.kernel)
     if settings.bias:
         raise ArgumentError(f"--bias: the kernel {name!r} has no bias")
-    options = _kernel_options(settings, spacing)
-    made = taps(name, **options).astype(dtype)
-    if settings.out_channels not in (None, channels) or settings.groups not in (None, channels):
+    kernel = made(settings, spacing)
+    filters = kernel.bank.shape[0]
+    outputs = channels * filters
+    if settings.out_channels not in (None, outputs) or settings.groups not in (None, channels):
+        many = f" with {filters} filters" if filters > 1 else ""
         raise ShapeError(
-            f"the kernel {name!r} filters each of the {channels} channels by itself: out_channels and groups are "
-            f"{channels}, not {settings.out_channels or channels} and {settings.groups or channels}"
+            f"the kernel {name!r} filters each of the {channels} channels by itself{many}: out_channels and groups are "
+            f"{outputs} and {channels}, not {settings.out_channels or outputs} and {settings.groups or channels}"
         )
-    if channels > MOST_CHANNELS:
-        raise LimitError(f"the kernel would filter {channels} channels one by one; legal: at most {MOST_CHANNELS}")
-    check_memory(channels * made.nbytes, "the kernel, once a channel,")
-    weight = np.repeat(made[np.newaxis, np.newaxis], channels, axis=0)
-    return _layer(settings, weight, None, channels, "same", "replicate")
-
-
-def _kernel_options(settings: Settings, spacing: Spacing | None) -> dict[str, Any]:
-    """Return the kernel's options with lengths in voxels: exact for sigma and fwhm, whole voxels for size."""
-    options: dict[str, Any] = {}
-    for option in ("sigma", "fwhm"):
-        length: Length | None = getattr(settings, option)
-        if length is not None:
-            options[option] = length.voxels(spacing)
-    if settings.size is not None:
-        options["size"] = tuple(_whole(settings.size, voxels) for voxels in settings.size.voxels(spacing))
-    if settings.axis is not None:
-        options["axis"] = settings.axis
-    return options
-
-
-def _whole(size: Length, voxels: float) -> int:
-    if size.unit == "vox" and voxels != int(voxels):
-        raise ArgumentError(f"--size {size}: a kernel has whole voxels, not {voxels:g}")
-    return max(1, int(voxels + 0.5))
+    if outputs > MOST_CHANNELS:
+        raise LimitError(f"the kernel would make {outputs} channels one by one; legal: at most {MOST_CHANNELS}")
+    check_memory(channels * kernel.bank.nbytes, "the kernel, once a channel,")
+    weight = np.tile(kernel.bank.astype(dtype)[:, np.newaxis], (channels, 1, 1, 1, 1))
+    layer = _layer(settings, weight, None, channels, "valid" if kernel.pools else "same", "replicate", kernel.stride)
+    return replace(layer, kernel=kernel.to_json())
 
 
 def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer:
@@ -182,7 +167,13 @@ def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:
 
 
 def _layer(
-    settings: Settings, weight: Array, bias: Array | None, in_channels: int, padding: int | str, padding_mode: str
+    settings: Settings,
+    weight: Array,
+    bias: Array | None,
+    in_channels: int,
+    padding: int | str,
+    padding_mode: str,
+    stride: Sizes = 1,
 ) -> Layer:
     """Join weights with the settings, which win over the defaults given here and must agree with the weights."""
     _agree("out_channels", settings.out_channels, weight.shape[0])
@@ -196,7 +187,7 @@ def _layer(
         in_channels,
         weight.shape[0],
         tuple(weight.shape[2:]),
-        1 if settings.stride is None else settings.stride,
+        stride if settings.stride is None else settings.stride,
         padding if settings.padding is None else settings.padding,
         1 if settings.dilation is None else settings.dilation,
         in_channels // weight.shape[1],

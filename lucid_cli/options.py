@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Count, LengthType, MemorySize, Size, Word
+from lucid_cli.types import Count, LengthType, MemorySize, Number, Size, Word
 from lucid_core.units import ByteSize, Length
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -60,13 +60,27 @@ WEIGHTS = [
         type=click.Choice(["zyx", "xyz"]),
         help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays. Default zyx.",
     ),
-    option("weights", "--kernel", type=Word(), metavar="NAME", help="gaussian, box, identity, laplacian or sobel."),
+]
+
+KERNEL = [
+    option("weights", "--kernel", type=Word(), metavar="NAME", help="Such as gaussian; 'kernel list' shows all."),
     option("weights", "--sigma", type=LengthType(), help="Standard deviation of the kernel, such as 1.5mm or 2vox."),
     option("weights", "--fwhm", type=LengthType(), help="Full width at half maximum, such as 6mm."),
+    option("weights", "--sigma2", type=LengthType(), help="Of the wider Gaussian of dog. Default 1.6 sigma."),
+    option("weights", "--truncate", type=Number(0), help="Sigmas at which a Gaussian is cut off. Default 4."),
     option("weights", "--size", type=LengthType(), help="Size of the kernel, such as 3vox or 6mm."),
-    option("weights", "--axis", type=Word(), help="Axis of the kernel: z, y or x, also D, H or W."),
+    option("weights", "--radius", type=LengthType(), help="Radius of the kernel, such as 5mm."),
+    option("weights", "--axis", type=Word(), help="Axis of the kernel: z, y or x, also D, H or W; or all, a bank."),
+    option("weights", "--order", type=Size(0), help="Order of the derivative along D,H,W, such as 0,0,1."),
+    option("weights", "--neighbours", type=Count(1), help="Of the Laplacian: 6, 18 or 26. Default 6."),
+    option("weights", "--offset", type=LengthType(signed=True), help="Shift along D,H,W, such as 1,0,-2vox."),
+    option("weights", "--amount", type=Number(), help="Strength of unsharp. Default 1."),
+    option("weights", "--wavelength", type=LengthType(), help="Of a Gabor filter, such as 8mm."),
+    option("weights", "--direction", type=Number(axes=True), help="Of a Gabor filter's wave, D,H,W. Default 0,0,1."),
+    option("weights", "--phase", type=Number(), help="Of a Gabor filter, in degrees. Default 0, a cosine."),
     option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
 ]
+"""What to convolve with: a named kernel and its own options."""
 
 VOLUME = [
     option("volume", "--axes", type=Word(), metavar="LETTERS", help="Axes of the array, such as NDHW or zyxc."),
@@ -174,12 +188,22 @@ class Settings:
     seed: int | None = None
     weights: str | None = None
     weights_axes: str | None = None
+    flip: bool = False
     kernel: str | None = None
     sigma: Length | None = None
     fwhm: Length | None = None
+    sigma2: Length | None = None
+    truncate: float | None = None
     size: Length | None = None
+    radius: Length | None = None
     axis: str | None = None
-    flip: bool = False
+    order: Sizes | None = None
+    neighbours: int | None = None
+    offset: Length | None = None
+    amount: float | None = None
+    wavelength: Length | None = None
+    direction: tuple[float, float, float] | None = None
+    phase: float | None = None
     axes: str | None = None
     axis4: str = "auto"
     spacing: Length | None = None

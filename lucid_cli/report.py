@@ -82,6 +82,7 @@ def table(item: Item) -> str:
         ("input", _volume_line(item.input)),
         ("output", _volume_line(item.output)),
         ("N,C,D,H,W", " -> ".join("x".join(map(str, item.shapes[name])) for name in ("input", "padded", "output"))),
+        *([("kernel", _kernel_line(item.layer["kernel"]))] if "kernel" in item.layer else []),
         ("layer", _layer_line(item.layer)),
         ("work", f"{item.parameters} parameters, {item.macs / 1e9 if item.macs else 0:.3g} GMAC"),
         ("plan", _plan_line(item.plan)),
@@ -107,6 +108,16 @@ def _layer_line(layer: dict[str, Any]) -> str:
         [f"{name} {value}" for name, value in sizes.items()]
         + [f"groups {layer['groups']}, bias {layer['bias']}, {layer['padding_mode']}, {layer['dtype']}"]
     )
+
+
+def _kernel_line(kernel: dict[str, Any]) -> str:
+    """Return what a named kernel is in voxels; sums and centres of a bank only where all are the same."""
+    parts = [kernel["name"], f"{'x'.join(map(str, kernel['size']))} voxels"]
+    several = isinstance(kernel["sum"], list)
+    parts += [f"{len(kernel['sum'])} filters"] if several else [f"sum {round(kernel['sum'], 9):.6g}"]
+    if not several and any(kernel["centre"] or ()):
+        parts.append(f"centre {','.join(f'{one:.4g}' for one in kernel['centre'])}")
+    return ", ".join(parts)
 
 
 def _short(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Types of option values. Each takes a string, from the command line or the environment, or what YAML holds."""
 
+import math
 import re
 from typing import Any
 
@@ -60,15 +61,51 @@ class Size(click.ParamType):
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
+class Number(click.ParamType):
+    """A finite number of at least `least`; with `axes` three of them, D,H,W."""
+
+    name = "number"
+
+    def __init__(self, least: float = -math.inf, *, axes: bool = False) -> None:
+        self.least = least
+        self.axes = axes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number or numbers, or fail with what is legal."""
+        parts = value.split(",") if isinstance(value, str) else value
+        parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
+        numbers = [_number(part) for part in parts]
+        legal = all(number is not None and number >= self.least for number in numbers)
+        if len(numbers) != (3 if self.axes else 1) or not legal:
+            wanted = "three numbers (D,H,W)" if self.axes else "a number"
+            least = f" of at least {self.least:g}" if self.least > -math.inf else ""
+            self.fail(f"{value!r} is not {wanted}{least}.", param, ctx)
+        return tuple(numbers) if self.axes else numbers[0]
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number written plainly, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
 class LengthType(click.ParamType):
-    """A length with its unit: `1.5mm`, `800um`, `3,5,3vox`."""
+    """A length with its unit: `1.5mm`, `800um`, `3,5,3vox`; `signed` admits offsets: `-1,0,2vox`."""
 
     name = "length"
+
+    def __init__(self, *, signed: bool = False) -> None:
+        self.signed = signed
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Length:
         """Return the `Length` or fail with the legal spellings."""
         try:
-            return value if isinstance(value, Length) else Length.parse(str(value))
+            return value if isinstance(value, Length) else Length.parse(str(value), signed=self.signed)
         except ArgumentError as error:
             self.fail(f"{error}.", param, ctx)
 

@@ -17,6 +17,7 @@ SHORTEST, LONGEST = 1e-6, 1e9
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LENGTH = re.compile(rf"({_NUMBER}(?:[,x]{_NUMBER}){{0,2}})\s*([a-zµ]*)")
+_OFFSET = re.compile(rf"([-+]?{_NUMBER}(?:[,x][-+]?{_NUMBER}){{0,2}})\s*([a-zµ]*)")
 _LEGAL = "write it like 1.5mm, 800um, 2vox or 3,5,3vox"
 
 Spacing = tuple[float, float, float]
@@ -25,15 +26,18 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Length:
-    """A positive length along D, H and W, all in one unit: mm, um, nm or vox."""
+    """A length along D, H and W, positive unless it is an offset, all in one unit: mm, um, nm or vox."""
 
     values: tuple[float, float, float]
     unit: str
 
     @classmethod
-    def parse(cls, text: str) -> "Length":
-        """Read `1.5mm`, `3,5,3vox` and the like; a bare number is an `ArgumentError`, as it could mean either."""
-        match = _LENGTH.fullmatch(text.strip())
+    def parse(cls, text: str, *, signed: bool = False) -> "Length":
+        """Read `1.5mm`, `3,5,3vox` and the like; a bare number is an `ArgumentError`, as it could mean either.
+
+        `signed` admits offsets, such as `-2,0,1vox`.
+        """
+        match = (_OFFSET if signed else _LENGTH).fullmatch(text.strip())
         numbers = re.split("[,x]", match[1]) if match else []
         unit = match[2].replace("µ", "u") if match else ""
         if not match or len(numbers) == 2:
@@ -42,7 +46,7 @@ class Length:
             given = f"has the unknown unit {unit!r}" if unit else "has no unit"
             raise ArgumentError(f"the length {text!r} {given}: {_LEGAL}")
         values = [float(number) for number in numbers] * (3 // len(numbers))
-        if not all(SHORTEST <= value <= LONGEST for value in values):
+        if not all(SHORTEST <= abs(value) <= LONGEST or (signed and not value) for value in values):
             raise ArgumentError(f"the length {text!r} is not between {SHORTEST:g} and {LONGEST:g}: {_LEGAL}")
         return cls((values[0], values[1], values[2]), unit)
 

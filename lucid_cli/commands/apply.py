@@ -5,7 +5,19 @@ from typing import Any
 import click
 
 from lucid_cli.config import settle
-from lucid_cli.options import CONFIG, DEBUG, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, Settings, with_options
+from lucid_cli.options import (
+    CONFIG,
+    DEBUG,
+    KERNEL,
+    LAYER,
+    OUTPUT,
+    PLANNING,
+    TALK,
+    VOLUME,
+    WEIGHTS,
+    Settings,
+    with_options,
+)
 
 EPILOG = """\b
 Examples:
@@ -17,7 +29,7 @@ Examples:
 
 @click.command(name="apply", epilog=EPILOG)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@with_options(OUTPUT, LAYER, WEIGHTS, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
+@with_options(OUTPUT, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> int:
     """Convolve INPUT with a named kernel, trained weights or seeded random ones, and write OUTPUT.

@@ -5,7 +5,19 @@ from typing import Any
 import click
 
 from lucid_cli.config import settle
-from lucid_cli.options import CONFIG, DEBUG, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, Settings, with_options
+from lucid_cli.options import (
+    CONFIG,
+    DEBUG,
+    KERNEL,
+    LAYER,
+    OUTPUT,
+    PLANNING,
+    TALK,
+    VOLUME,
+    WEIGHTS,
+    Settings,
+    with_options,
+)
 from lucid_cli.types import Count
 
 EPILOG = """\b
@@ -25,7 +37,7 @@ Examples:
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Time other libraries that are installed.")
 @click.option("--all", "every", is_flag=True, help="Time algorithms predicted to be over ten times slower too.")
 @click.option("--quick", is_flag=True, help="Cut volumes to 32 voxels an axis, one round: a trial, no measurement.")
-@with_options(OUTPUT, LAYER, WEIGHTS, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
+@with_options(OUTPUT, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, as_list: bool, **params: Any) -> int:
     """Time every algorithm and engine, and other libraries, on the built-in workloads or on a layer for INPUT.

@@ -5,7 +5,19 @@ from typing import Any
 import click
 
 from lucid_cli.config import settle
-from lucid_cli.options import CONFIG, DEBUG, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, Settings, with_options
+from lucid_cli.options import (
+    CONFIG,
+    DEBUG,
+    KERNEL,
+    LAYER,
+    OUTPUT,
+    PLANNING,
+    TALK,
+    VOLUME,
+    WEIGHTS,
+    Settings,
+    with_options,
+)
 
 EPILOG = """\b
 Examples:
@@ -17,7 +29,7 @@ Examples:
 @click.command(name="plan", epilog=EPILOG)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print the shape report as JSON.")
-@with_options(OUTPUT, LAYER, WEIGHTS, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
+@with_options(OUTPUT, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **params: Any) -> int:
     """Plan the convolution of INPUT from its header alone: shapes, memory, and every algorithm weighed.

@@ -1,15 +1,19 @@
 """Named kernels, one a module: each has a `KERNEL` that is a `NamedKernel`.
 
 A kernel is made in voxels: lengths were converted with the spacing of the volume before. What every member
-promises, and `tests/contracts/test_kernels.py` checks: taps are a float64 array (K_D, K_H, K_W), the same for the
-same options; only the options a kernel declares are taken; cross-correlation, so an asymmetric kernel is not flipped.
+promises, and `tests/contracts/test_kernels.py` checks: taps are a float64 array (K_D, K_H, K_W), or (B, K_D, K_H, K_W)
+for a bank of B filters, the same for the same options; only the options a kernel declares are taken;
+cross-correlation, so an asymmetric kernel is not flipped; derivatives are per voxel. The first line of a module's
+documentation says what its kernel is.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from lucid_core.errors import ArgumentError, LimitError
@@ -24,9 +28,11 @@ class NamedKernel:
 
     name: str
     options: tuple[str, ...]
-    """Options it takes, of `sigma`, `fwhm`, `size` (numbers of voxels along D, H, W) and `axis` (D, H or W)."""
+    """Options it takes; lengths are numbers of voxels along D, H, W."""
     make: Callable[..., Taps]
-    """Returns the taps (K_D, K_H, K_W) from those options that were given."""
+    """Returns the taps (K_D, K_H, K_W), or a bank (B, K_D, K_H, K_W), from those options that were given."""
+    pools: bool = False
+    """Whether, unless said otherwise, blocks of the kernel's size lie side by side and reduce the grid."""
 
 
 MOST_TAPS = 1 << 24
@@ -41,6 +47,28 @@ def bounded(size: tuple[int, ...]) -> tuple[int, ...]:
     return size
 
 
+AXES = {"D": (0,), "H": (1,), "W": (2,), "z": (0,), "y": (1,), "x": (2,), "all": (0, 1, 2)}
+"""Axes by their names; `all` is a bank of three filters, along D, H and W."""
+
+
+def outer(*axes: npt.ArrayLike) -> Taps:
+    """Return the product of 1-D kernels along D, H and W."""
+    return reduce(np.multiply.outer, [np.asarray(axis, np.float64) for axis in axes])
+
+
+def differences(axis: str, along: npt.ArrayLike, across: npt.ArrayLike) -> Taps:
+    """Return one 1-D kernel along an axis of `AXES` and another along the other two; a bank of three for `all`."""
+    places = AXES[choose("axis", axis, AXES)]
+    bank = [outer(*(along if one == place else across for place in range(3))) for one in places]
+    return bank[0] if len(bank) == 1 else np.stack(alike(*bank))
+
+
+def alike(*filters: Taps) -> list[Taps]:
+    """Return filters of odd sizes with zeros around them, so that they have one size and one centre."""
+    size = np.max([one.shape for one in filters], axis=0)
+    return [np.pad(one, [(spare, spare) for spare in (size - one.shape) // 2]) for one in filters]
+
+
 def kernels() -> dict[str, NamedKernel]:
     """Return every named kernel."""
     return {name: module.KERNEL for name, module in members(__name__).items()}
@@ -52,7 +80,7 @@ def named_kernel(name: str) -> NamedKernel:
 
 
 def taps(name: str, **options: Any) -> Taps:
-    """Return the taps (K_D, K_H, K_W), float64, of a named kernel.
+    """Return the taps (K_D, K_H, K_W), float64, of a named kernel, or (B, K_D, K_H, K_W) of a bank of filters.
 
     Raises `ArgumentError` for an unknown kernel, for an option it does not take and for one it needs.
 

@@ -54,6 +54,8 @@ def by_definition(volume, weight, bias=None, **arguments):
 
 
 class TestNamedKernels:
+    GABOR = ("gabor", "--sigma", "3mm", "--wavelength", "5mm", "--direction", "0,1,1", "--phase", "90")
+
     @pytest.mark.parametrize("mode", MODES)
     def test_gaussian_by_sigma_in_mm(self, placed, mode):
         found = applied("--kernel", "gaussian", "--sigma", "1.2mm", "--padding-mode", mode)
@@ -62,6 +64,132 @@ class TestNamedKernels:
     def test_gaussian_by_sigmas_of_each_axis(self, placed):
         found = applied("--kernel", "gaussian", "--sigma", "2000,1000,800um")
         close(found, ndimage.gaussian_filter(placed, (2 / 3, 1 / 1.5, 1.0), mode="nearest"))
+
+    @pytest.mark.parametrize(
+        ("options", "filtered"),
+        (
+            (
+                "derivative --sigma 2mm --order 1,0,2",
+                lambda x: ndimage.gaussian_filter(x, [2 / one for one in SPACING], (1, 0, 2), mode="nearest"),
+            ),
+            (
+                "log --sigma 2mm --truncate 3.1",
+                lambda x: ndimage.gaussian_laplace(x, [2 / one for one in SPACING], mode="nearest", truncate=3.1),
+            ),
+            (
+                "dog --sigma 2mm --sigma2 3mm",
+                lambda x: (
+                    ndimage.gaussian_filter(x, [2 / one for one in SPACING], mode="nearest")
+                    - ndimage.gaussian_filter(x, [3 / one for one in SPACING], mode="nearest")
+                ),
+            ),
+            (
+                "unsharp --fwhm 3mm --amount 0.5",
+                lambda x: (
+                    1.5 * x
+                    - 0.5 * ndimage.gaussian_filter(x, [3 * SIGMA_PER_FWHM / one for one in SPACING], mode="nearest")
+                ),
+            ),
+            (
+                "shift --offset -3,0.75,1.2mm",
+                lambda x: ndimage.shift(x, (-1, 0.5, 1.5), order=1, mode="nearest"),
+            ),
+            ("prewitt --axis y", lambda x: ndimage.prewitt(x, 1, mode="nearest")),
+            ("laplacian --neighbours 6", lambda x: ndimage.laplace(x, mode="nearest")),
+        ),
+    )
+    def test_equal_scipys_in_millimetres(self, placed, options, filtered):
+        close(applied("--kernel", *options.split()), filtered(placed))
+
+    def test_a_sphere_is_round_in_the_world(self, placed):
+        z, y, x = np.mgrid[-1:2, -2:3, -4:5] * np.array(SPACING).reshape(3, 1, 1, 1)
+        ball = (z**2 + y**2 + x**2 <= 3.3**2).astype(float)
+        close(
+            applied("--kernel", "sphere", "--radius", "3.3mm"),
+            ndimage.correlate(placed, ball / ball.sum(), mode="nearest"),
+        )
+
+    def test_a_gabor_wave_is_as_long_in_every_direction_of_the_world(self, placed):
+        z, y, x = np.mgrid[-4:5, -8:9, -15:16] * np.array(SPACING).reshape(3, 1, 1, 1)
+        envelope = np.exp(-(z**2 + y**2 + x**2) / 2 / 3**2)
+        wave = envelope / envelope.sum() * np.cos(2 * np.pi * (y + x) / np.sqrt(2) / 5 - np.pi / 2)
+        found = applied("--kernel", *self.GABOR)
+        close(found, ndimage.correlate(placed, wave, mode="nearest"))
+
+    def test_a_bank_makes_channels(self, placed):
+        found = applied("--kernel", "hessian", "--sigma", "2mm")
+        assert found.shape == (1, 6, *placed.shape)
+        orders = ((2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 2, 0), (0, 1, 1), (0, 0, 2))
+        for one, order in zip(found[0], orders, strict=True):
+            close(one, ndimage.gaussian_filter(placed, [2 / step for step in SPACING], order, mode="nearest"))
+
+    def test_a_bank_of_several_channels_goes_channel_by_channel(self, folder):
+        volume = noise(2, *SIZE)
+        make_volume("scan.npy", volume)
+        found = applied("--kernel", "central", "--axis", "all", source="scan.npy")
+        assert found.shape == (6, *SIZE)
+        for channel in range(2):
+            for axis, one in enumerate(found[3 * channel : 3 * channel + 3]):
+                close(one, ndimage.correlate1d(volume[channel].astype(float), [-0.5, 0, 0.5], axis, mode="nearest"))
+
+    def test_mean_pooling_reduces_the_grid(self, placed):
+        found = applied("--kernel", "meanpool", "--size", "2vox")
+        expected = placed[:8, :, :10].reshape(4, 2, 5, 2, 5, 2).mean(axis=(1, 3, 5))
+        close(found, expected)
+        strided = applied("--kernel", "meanpool", "--size", "2vox", "--stride", 1, "--padding", "same")
+        assert strided.shape == placed.shape
+
+    def test_the_report_says_what_was_chosen(self, placed, folder):
+        ok(
+            "apply",
+            "scan.nii.gz",
+            "-o",
+            "out.nii",
+            "--kernel",
+            "gaussian",
+            "--sigma",
+            "3mm",
+            "--report",
+            "r.json",
+            "-q",
+        )
+        kernel = json.loads((folder / "r.json").read_text())["layer"]["kernel"]
+        assert (kernel["name"], kernel["size"], kernel["radius"]) == ("gaussian", [9, 17, 31], [4, 8, 15])
+        assert kernel["options"] == {"sigma": [1.0, 2.0, pytest.approx(3.75)]}
+        assert kernel["sum"] == pytest.approx(1)
+        assert kernel["centre"] == pytest.approx([0, 0, 0], abs=1e-12)
+        told = ok("apply", "scan.nii.gz", "-o", "b.nii", "--kernel", "shift", "--offset", "3,0,0mm").err
+        assert "    kernel  shift, 3x1x1 voxels, sum 1, centre -1,0,0\n" in told
+        told = ok("apply", "scan.nii.gz", "-o", "c.nii", "--kernel", "sobel", "--axis", "all").err
+        assert "    kernel  sobel, 3x3x3 voxels, 3 filters\n" in told
+
+    @pytest.mark.parametrize(
+        ("options", "code", "words"),
+        (
+            ("gaussian --sigma 1mm --truncate -1", 2, "'-1' is not a number of at least 0"),
+            ("gabor --sigma 1mm --wavelength 4mm --direction 1,2", 2, "'1,2' is not three numbers (D,H,W)"),
+            ("unsharp --sigma 1mm --amount much", 2, "'much' is not a number"),
+            ("shift --offset 1,0,0", 2, "has no unit"),
+            ("shift --offset 1e12mm", 2, "is not between"),
+            ("gaussian --sigma -1mm", 2, "is not a length"),
+            ("sobel --axis all --out-channels 4", 5, "by itself with 3 filters: out_channels and groups are 3 and 1"),
+            ("hessian --sigma 1mm --radius 2mm", 2, "the kernel 'hessian' has no radius"),
+        ),
+    )
+    def test_what_a_kernel_does_not_take(self, placed, options, code, words):
+        result = run("apply", "scan.nii.gz", "-o", "out.nii", "--kernel", *options.split())
+        assert (result.code, words in result.err) == (code, True), result.err
+
+    def test_options_of_kernels_stand_in_yaml(self, placed, folder):
+        (folder / "a.yaml").write_text(
+            "weights: {kernel: gabor, sigma: 3mm, wavelength: 5mm, direction: [0, 1, 1], phase: 90}\n"
+        )
+        again = run("apply", "-c", "a.yaml", "--print-config").out
+        assert "direction: [0.0, 1.0, 1.0]" in again
+        np.testing.assert_array_equal(
+            applied("-c", "a.yaml"),
+            applied("--kernel", *self.GABOR),
+        )
 
     def test_gaussian_by_fwhm(self, placed):
         found = applied("--kernel", "gaussian", "--fwhm", "3mm")
