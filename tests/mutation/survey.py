@@ -47,24 +47,27 @@ class Survey:
         return {name for name in (context.rpartition("|")[0] for context in contexts) if name in self._seconds}
 
     def stages(self, line: int, seconds: float) -> list[list[str]]:
-        """Return tests that run a line: first those of the file that is most about it, then the fastest of all.
+        """Return tests that run a line: first those of the file that is most about it, then others.
 
         A line that only an import runs is tested by what runs any line of its module.
         """
         found = self._lines.get(line) or set().union(*self._lines.values())
         files = Counter(_file(name) for name in found)
         closest = max(sorted(files), key=lambda file: files[file] / self._sizes[file], default="")
-        first = self._fastest({name for name in found if _file(name) == closest}, FIRST_SECONDS)
-        return [stage for stage in (first, self._fastest(found.difference(first), seconds)) if stage]
+        first = self._chosen({name for name in found if _file(name) == closest}, FIRST_SECONDS)
+        return [stage for stage in (first, self._chosen(found.difference(first), seconds)) if stage]
 
-    def _fastest(self, names: set[str], seconds: float) -> list[str]:
-        """Return the fastest of some tests that take so many seconds together; one at least."""
-        fastest = sorted(names, key=self._order)
-        ends = list(accumulate(self._seconds[name] for name in fastest))
-        return fastest[: max(bisect_right(ends, seconds), 1)]
-
-    def _order(self, name: str) -> tuple[float, str]:
-        return self._seconds[name], name
+    def _chosen(self, names: set[str], seconds: float) -> list[str]:
+        """Return tests that take so many seconds together: the fastest case of every function first, one at least."""
+        cases: Counter[str] = Counter()
+        order = []
+        for name in sorted(names, key=lambda name: (self._seconds[name], name)):
+            function = name.partition("[")[0]
+            order.append((cases[function], self._seconds[name], name))
+            cases[function] += 1
+        order.sort()
+        ends = list(accumulate(taken for _, taken, _ in order))
+        return [name for _, _, name in order[: max(bisect_right(ends, seconds), 1)]]
 
 
 def _file(name: str) -> str:
