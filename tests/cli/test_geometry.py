@@ -1,5 +1,7 @@
 """Where outputs lie: a ramp in the world stays the same ramp in the world, whatever the layer and the header."""
 
+import json
+
 import h5py
 import nibabel as nib
 import numpy as np
@@ -337,6 +339,24 @@ class TestHdf5:
         source = self.volume(tmp_path / "a.h5", element_size_um=value)
         ok("apply", source, "-o", tmp_path / "b.h5", "--kernel", "identity", "-q")
         assert ok("info", source, "--spacing").out == "unknown\n"
+
+    @pytest.mark.parametrize(
+        ("units", "factor"),
+        [(None, 1.0), *((name, 1.0) for name in ("mm", "millimeter", "millimetre"))]
+        + [(name, 1e-3) for name in ("um", "micrometer", "micrometre", "micron", "microns", "µm", "μm")]
+        + [(name, 1e-6) for name in ("nm", "nanometer", "nanometre")],
+    )
+    def test_an_affine_is_in_the_units_that_are_said(self, tmp_path, units, factor):
+        affine = np.diag([2.0, 3.0, 4.0, 1.0])
+        source = self.volume(tmp_path / "a.h5", affine=affine, **({} if units is None else {"units": units}))
+        found = json.loads(ok("info", source, "--json").out)
+        np.testing.assert_allclose(found["affine"], np.diag([factor, factor, factor, 1]) @ affine)
+        np.testing.assert_allclose(found["spacing_mm"], np.array([4.0, 3.0, 2.0]) * factor)
+        assert found["units"] == units
+
+    def test_an_affine_in_unknown_units_is_left_out(self, tmp_path):
+        source = self.volume(tmp_path / "a.h5", affine=np.eye(4), units="cubits")
+        assert json.loads(ok("info", source, "--json").out)["affine"] is None
 
     def test_an_element_size_becomes_the_spacing_of_a_nifti(self, tmp_path):
         source = self.volume(tmp_path / "a.h5", element_size_um=[3000.0, 500.0, 200.0])

@@ -245,6 +245,36 @@ def test_the_ends_of_a_run_take_memory_too():
         assert plan(PROBLEM, engine="numba").memory.process == PROCESS_BYTES + COMPILER_BYTES
 
 
+def test_what_is_said_of_no_ends():
+    plain = Ends(100 << 20, 176 << 20, reader=0, plane=0, planes_at_once=1, writer=0, copies=0.0, block=1, waiting=0)
+    assert Ends() == plain
+    assert FACTORING_BYTES == 24
+
+
+@pytest.mark.parametrize(("depth", "waits"), ((3, True), (4, False), (8, False), (30, True), (32, False)))
+def test_what_waits_for_the_rest_of_its_block_takes_memory(depth, waits):
+    made = plan(PROBLEM, tile=(depth, 40, 48), engine="numpy", ends=Ends(writer=7, block=4, waiting=1000))
+    assert made.memory.writer == 7 + 1000 * waits
+
+
+@pytest.mark.parametrize(
+    ("one", "threads", "algorithm", "tile"),
+    (
+        (problem(1, 1, (256, 256, 256), padding=1), 2, "direct", (32, 256, 256)),
+        (problem(16, 32, (64, 64, 64), padding=1), 2, "direct", (8, 64, 64)),
+        (problem(1, 1, (128, 512, 512), 9), 1, "direct", (40, 126, 504)),
+        (problem(1, 1, (128, 512, 512), 9), 1, "gemm", (40, 252, 504)),
+        (problem(1, 1, (512, 700, 700), (15, 1, 1)), 4, "direct", (16, 350, 700)),
+        (problem(8, 8, (181, 217, 181), padding=1), 3, "direct", (16, 217, 181)),
+        (problem(1, 1, (8, 4000, 4000), padding=1), 2, "direct", (1, 500, 4000)),
+        (problem(1, 1, (8, 4000, 4000), padding=1), 2, "gemm", (1, 1000, 4000)),
+    ),
+)
+def test_how_volumes_are_cut(one, threads, algorithm, tile):
+    """Tiles whose speed and memory were looked at; a change here is one of both."""
+    assert plan(one, threads=threads, algorithm=algorithm, engine="numpy").tile == tile
+
+
 @pytest.mark.parametrize("share", (1.0, 0.6, 0.3, 0.1))
 @pytest.mark.parametrize("channels", ((1, 1), (4, 8)))
 def test_a_limit_is_kept_by_smaller_tiles_and_fewer_of_them(share, channels):
