@@ -12,7 +12,7 @@ from lucid_cli.formats import Spec, format_of, parse_spec
 from lucid_cli.job import Job, item, peak_rss_bytes, prepare, protected, run
 from lucid_cli.layer import Recipe, recipe
 from lucid_cli.options import Settings
-from lucid_cli.output import check_target, output_specs, write_text
+from lucid_cli.output import check_target, output_specs, write_bytes
 from lucid_cli.progress import Reporter
 from lucid_cli.resume import tile_left
 from lucid_cli.talk import data, say, show_trace
@@ -38,7 +38,7 @@ def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -
     if settings.report == "-":
         data(report.dump(report.report_json("apply", items)))
     elif report_path is not None:
-        write_text(report_path, report.dump(report.report_json("apply", items)), settings.overwrite)
+        write_bytes(report_path, report.dump(report.report_json("apply", items)).encode(), settings.overwrite)
     return code
 
 

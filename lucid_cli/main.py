@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from lucid_cli.failures import check_address_space, exit_code, message, shortened
+from lucid_cli.groups import SuggestingGroup
 from lucid_cli.talk import data, say, show_trace
-from lucid_core.registry import did_you_mean
 
 ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 """Signals that end a run."""
@@ -36,7 +36,7 @@ class Interrupted(BaseException):
         self.number = number
 
 
-class CommandGroup(click.Group):
+class CommandGroup(SuggestingGroup):
     """A group whose commands are the modules of `lucid_cli.commands`, imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -52,27 +52,10 @@ class CommandGroup(click.Group):
         command: click.Command = importlib.import_module(f"lucid_cli.commands.{name}").command
         return command
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Show the help where nothing is said; whatever click's version, that is a wrong usage."""
-        if not args:
-            say(ctx.get_help())
-            ctx.exit(2)
-        return super().parse_args(ctx, args)
-
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, if there is the least room for the libraries that it loads."""
         check_address_space()
         return super().invoke(ctx)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the nearest command for an unknown one."""
-        name = args[0] if args else ""
-        if not name.startswith("-") and name not in self.list_commands(ctx):
-            near = did_you_mean(name, self.list_commands(ctx))
-            ctx.fail(f"unknown command {name!r}; legal: {', '.join(self.list_commands(ctx))}.{near}")
-        return super().resolve_command(ctx, args)
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:

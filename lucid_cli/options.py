@@ -60,10 +60,10 @@ WEIGHTS = [
         type=click.Choice(["zyx", "xyz"]),
         help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays. Default zyx.",
     ),
+    option("weights", "--kernel", type=Word(), metavar="NAME", help="Such as gaussian; 'kernel list' shows all."),
 ]
 
 KERNEL = [
-    option("weights", "--kernel", type=Word(), metavar="NAME", help="Such as gaussian; 'kernel list' shows all."),
     option("weights", "--sigma", type=LengthType(), help="Standard deviation of the kernel, such as 1.5mm or 2vox."),
     option("weights", "--fwhm", type=LengthType(), help="Full width at half maximum, such as 6mm."),
     option("weights", "--sigma2", type=LengthType(), help="Of the wider Gaussian of dog. Default 1.6 sigma."),
@@ -80,7 +80,7 @@ KERNEL = [
     option("weights", "--phase", type=Number(), help="Of a Gabor filter, in degrees. Default 0, a cosine."),
     option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
 ]
-"""What to convolve with: a named kernel and its own options."""
+"""The options of named kernels."""
 
 VOLUME = [
     option("volume", "--axes", type=Word(), metavar="LETTERS", help="Axes of the array, such as NDHW or zyxc."),

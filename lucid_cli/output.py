@@ -241,11 +241,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str, overwrite: bool) -> None:
-    """Write a text file as every output is written."""
+def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:
+    """Write a small file as every output is written."""
     with temporaries([path], overwrite) as replacement:
-        with replacement.paths[0].open("w", encoding="utf-8") as file:
-            file.write(text)
+        with replacement.paths[0].open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         replacement.commit()

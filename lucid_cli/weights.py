@@ -24,6 +24,8 @@ from lucid_core.registry import did_you_mean
 Array = npt.NDArray[Any]
 MOST_BYTES = 1 << 30
 """Weights larger than this are refused before they are read."""
+PICKLES = (".pt", ".pth")
+"""Suffixes of pickles, which are code: none is loaded."""
 SURE_BYTES, MOST_RATIO = 1 << 24, 100
 """Weights that compress so well are refused where they are larger."""
 
@@ -66,12 +68,17 @@ def split(text: str) -> tuple[Path, str | None]:
     return (Path(match[1]), match[2]) if match else (Path(text), None)
 
 
+def is_file(path: Path) -> bool:
+    """Say whether a path is that of a file of weights, by its suffix."""
+    return path.suffix.lower() in (*_OPENERS, *PICKLES)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[ArrayFile]:
     """Open a file of weights; whatever goes wrong in it is an `InputError` with its name."""
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None:
-        hint = "; a .pt is a pickle: save it as .safetensors" if path.suffix.lower() in (".pt", ".pth") else ""
+        hint = "; a .pt is a pickle: save it as .safetensors" if path.suffix.lower() in PICKLES else ""
         raise ArgumentError(f"weights {path}: the suffix says no format known here; legal: {', '.join(_OPENERS)}{hint}")
     try:
         with opener(path) as arrays:

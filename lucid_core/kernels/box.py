@@ -1,4 +1,4 @@
-"""The mean over a box of voxels."""
+"""Mean of a box of `size`, sum 1."""
 
 import math
 

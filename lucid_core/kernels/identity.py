@@ -1,4 +1,4 @@
-"""The kernel that leaves every voxel as it is."""
+"""Identity: every voxel stays as it is."""
 
 import numpy as np
 

@@ -11,7 +11,7 @@ import pytest
 import lucid_core
 from tests.cli.conftest import Result, finished, ok, program, run
 
-COMMANDS = ("apply", "bench", "info", "plan", "sample")
+COMMANDS = ("apply", "bench", "info", "kernel", "plan", "sample")
 HEAVY = (
     "numpy",
     "nibabel",
@@ -25,6 +25,7 @@ HEAVY = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "matplotlib",
 )
 EXAMPLES = [
     line.strip()
@@ -101,7 +102,7 @@ def test_a_whole_run_as_a_module(tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     (
-        (("aplly",), ("unknown command 'aplly'", "Did you mean 'apply'", "info, plan, sample")),
+        (("aplly",), ("unknown command 'aplly'", "Did you mean 'apply'", "info, kernel, plan, sample")),
         (("convolve",), ("unknown command 'convolve'", "legal: apply")),
         (("apply", "--kernal", "box"), ("--kernal", "--kernel")),
         (("info", "--jason", "a"), ("--json",)),

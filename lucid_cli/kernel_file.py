@@ -1,0 +1,124 @@
+"""A kernel by its name or from a file of weights, and files of weights that are written."""
+
+import io
+from dataclasses import dataclass
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_cli.named import given_options, made
+from lucid_cli.options import Settings
+from lucid_cli.output import check_target, write_bytes
+from lucid_cli.weights import is_file, load, split
+from lucid_core.errors import ArgumentError
+from lucid_core.kernels import kernels
+from lucid_core.optional import require
+from lucid_core.registry import choose
+from lucid_core.units import Spacing
+
+Array = npt.NDArray[Any]
+NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Filters to look at: weights (O, C/g, K_D, K_H, K_W), float64 where they are a named kernel's."""
+
+    name: str
+    options: dict[str, Any]
+    weight: Array
+    bias: Array | None
+    spacing: Spacing | None
+    """Of the volume that they are for, in mm along D, H, W, where it is said."""
+    files: tuple[Path, ...] = ()
+    """The file that they were read from."""
+
+
+def chosen(text: str, settings: Settings) -> Filters:
+    """Return the filters of a named kernel, made for `settings.spacing`, or of a file of weights."""
+    spacing = None if settings.spacing is None else settings.spacing.millimetres()
+    path, _ = split(text)
+    if not is_file(path):
+        choose("kernel or file of weights", text, kernels())
+        if settings.weights_axes is not None:
+            raise ArgumentError(f"--weights-axes belongs to a file of weights, and {text!r} is a named kernel")
+        kernel = made(changed(settings, kernel=text), spacing)
+        return _flipped(Filters(kernel.name, kernel.options, kernel.bank[:, np.newaxis], None, spacing), settings)
+    if given := given_options(settings):
+        raise ArgumentError(f"--{next(iter(given))} belongs to a named kernel, and {text!r} is a file of weights")
+    loaded = load(text, settings.weights_axes or "zyx")
+    return _flipped(Filters(text, {}, loaded.weight, loaded.bias, spacing, (path,)), settings)
+
+
+def _flipped(filters: Filters, settings: Settings) -> Filters:
+    return changed(filters, weight=filters.weight[..., ::-1, ::-1, ::-1]) if settings.flip else filters
+
+
+def write(filters: Filters, output: str, overwrite: bool) -> None:
+    """Write filters to a file that `weights.load` reads; the suffix says the format."""
+    path = Path(output)
+    lower = path.name.lower()
+    writers = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".nii": _nifti, ".nii.gz": _nifti_gz}
+    suffix = next((one for one in writers if lower.endswith(one)), None)
+    if suffix is None:
+        raise ArgumentError(f"{output}: the suffix says no format for weights here; legal: {', '.join(writers)}")
+    if filters.bias is not None and suffix in (".npy", *NIFTI):
+        raise ArgumentError(
+            f"{output}: a {suffix} has no place for the bias of {filters.name}; use .npz or .safetensors"
+        )
+    write_bytes(check_target(path, filters.files, overwrite), writers[suffix](filters), overwrite)
+
+
+def _npy(filters: Filters) -> bytes:
+    file = io.BytesIO()
+    np.save(file, _plain(filters.weight), allow_pickle=False)
+    return file.getvalue()
+
+
+def _plain(weight: Array) -> Array:
+    """Return one filter as (K_D, K_H, K_W), several as they are."""
+    return np.ascontiguousarray(weight[0, 0] if weight.shape[:2] == (1, 1) else weight)
+
+
+def _arrays(filters: Filters) -> dict[str, Array]:
+    arrays = {"weight": np.ascontiguousarray(filters.weight)}
+    return arrays if filters.bias is None else arrays | {"bias": filters.bias}
+
+
+def _npz(filters: Filters) -> bytes:
+    file = io.BytesIO()
+    arrays: dict[str, Any] = _arrays(filters)
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _safetensors(filters: Filters) -> bytes:
+    saved: bytes = require("safetensors.numpy", "weights").save(_arrays(filters))
+    return saved
+
+
+def _nifti(filters: Filters) -> bytes:
+    """Return a NIfTI of x, y, z and, where there are several filters, c; its middle lies at 0 mm."""
+    from nibabel.nifti1 import Nifti1Image
+
+    volume = _plain(filters.weight.astype(np.float32))
+    if volume.ndim == 5:
+        if volume.shape[1] > 1:
+            raise ArgumentError(f"a NIfTI has no place for {volume.shape[1]} input channels; use .npz or .safetensors")
+        volume = volume[:, 0]
+    z, y, x = filters.spacing or (1.0, 1.0, 1.0)
+    affine = np.diag([x, y, z, 1.0])
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(volume.shape[-1:-4:-1]) - 1) / 2)
+    image = Nifti1Image(volume.T, affine)
+    image.header.set_xyzt_units("mm")
+    made: bytes = image.to_bytes()
+    return made
+
+
+def _nifti_gz(filters: Filters) -> bytes:
+    import gzip
+
+    return gzip.compress(_nifti(filters), mtime=0)
