@@ -113,9 +113,11 @@ class Hdf5Arrays:
         with _errors(path):
             _opened(path).visititems(visit)
 
-    def sizes(self) -> dict[str, tuple[int, int]]:
-        """Return the bytes of each, and those that it takes in the file."""
-        return {name: (int(item.nbytes), int(item.id.get_storage_size())) for name, item in self._found.items()}
+    def sizes(self) -> dict[str, tuple[tuple[int, ...], int, int]]:
+        """Return the shape of each, its bytes, and those that it takes in the file."""
+        return {
+            name: (item.shape, int(item.nbytes), int(item.id.get_storage_size())) for name, item in self._found.items()
+        }
 
     def read(self, name: str) -> Array:
         """Return the values of one."""

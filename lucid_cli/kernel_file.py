@@ -12,7 +12,8 @@ import numpy.typing as npt
 from lucid_cli.named import given_options, made
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, write_bytes
-from lucid_cli.weights import is_file, load, split
+from lucid_cli.weight_files import is_weights
+from lucid_cli.weights import load, split
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels
 from lucid_core.optional import require
@@ -41,7 +42,7 @@ def chosen(text: str, settings: Settings) -> Filters:
     """Return the filters of a named kernel, made for `settings.spacing`, or of a file of weights."""
     spacing = None if settings.spacing is None else settings.spacing.millimetres()
     path, _ = split(text)
-    if not is_file(path):
+    if not is_weights(path):
         choose("kernel or file of weights", text, kernels())
         if settings.weights_axes is not None:
             raise ArgumentError(f"--weights-axes belongs to a file of weights, and {text!r} is a named kernel")

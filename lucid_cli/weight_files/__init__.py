@@ -1,0 +1,78 @@
+"""Files of weights, one module a format: each has `opened(path)`, a context that gives an `ArrayFile`.
+
+Nothing in such a file is ever executed: pickles are refused. What is read is bounded before it is read.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from lucid_core.errors import ArgumentError, InputError, LucidError
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+MOST_BYTES = 1 << 30
+"""Weights larger than this are refused before they are read."""
+SURE_BYTES, MOST_RATIO = 1 << 24, 100
+"""Weights that compress so well are refused where they are larger."""
+SUFFIXES = {".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".safetensors": "safetensors"}
+"""Suffixes and the modules that serve them."""
+PICKLES = (".pt", ".pth")
+"""Suffixes of pickles, which are code: none is loaded."""
+
+
+class ArrayFile:
+    """A file of named arrays: their names, and the shape and the values of one, read when asked for.
+
+    A file of one array without a name has the name "".
+    """
+
+    def __init__(
+        self, path: Path, names: list[str], shape: Callable[[str], Shape], read: Callable[[str], Array]
+    ) -> None:
+        self.path = path
+        self.names = names
+        self.shape = shape
+        self.read = read
+
+
+def is_weights(path: Path) -> bool:
+    """Say whether a path is that of a file of weights, by its suffix."""
+    return path.suffix.lower() in (*SUFFIXES, *PICKLES)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ArrayFile]:
+    """Open a file of weights; whatever goes wrong in it is an `InputError` with its name."""
+    name = SUFFIXES.get(path.suffix.lower())
+    if name is None:
+        hint = "; a .pt is a pickle: save it as .safetensors" if path.suffix.lower() in PICKLES else ""
+        raise ArgumentError(f"weights {path}: the suffix says no format known here; legal: {', '.join(SUFFIXES)}{hint}")
+    try:
+        with importlib.import_module(f"{__name__}.{name}").opened(path) as arrays:
+            yield arrays
+    except LucidError:
+        raise
+    except Exception as error:
+        raise InputError(f"weights {path}: not a readable {path.suffix} file: {error}") from error
+
+
+def check_size(path: Path, name: str, count: int, stored: int | None = None) -> None:
+    """Refuse what is too large, and what so little is stored of that it must be a bomb."""
+    what = f"weights {path}: {name or 'the array'} claims {count} bytes"
+    if count > MOST_BYTES:
+        raise InputError(f"{what}; legal: at most {MOST_BYTES}")
+    if stored is not None and count > SURE_BYTES and count > MOST_RATIO * stored:
+        raise InputError(f"{what}, but only {stored} are stored of it; legal: at most {MOST_RATIO} times as many")
+
+
+def check_members(path: Path, names: Iterable[str]) -> None:
+    """Refuse an archive that means to be unpacked elsewhere."""
+    for name in names:
+        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
+            raise InputError(f"weights {path}: the member {name!r} names a place outside of the archive")
