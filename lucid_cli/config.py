@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from lucid_cli.talk import data
-from lucid_cli.types import Number, Size
+from lucid_cli.types import LISTS
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import did_you_mean
 
@@ -50,7 +50,7 @@ class ConfiguredOption(click.Option):
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """Say where a wrong value came from if it was not a flag."""
         try:
-            if isinstance(value, list) and not self.multiple and not isinstance(self.type, (Number, Size)):
+            if isinstance(value, list) and not self.multiple and not isinstance(self.type, LISTS):
                 raise click.BadParameter(f"{value!r} is a list where one value belongs.", ctx, self)
             if isinstance(self.type, click.types.BoolParamType) and not isinstance(value, (bool, str, type(None))):
                 raise click.BadParameter(f"{value!r} is neither true nor false.", ctx, self)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lucid_cli.named import given_options, made
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, write_bytes
-from lucid_cli.weight_files import is_weights
+from lucid_cli.weight_files import suffix_of
 from lucid_cli.weights import load, split
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels
@@ -42,16 +42,19 @@ def chosen(text: str, settings: Settings) -> Filters:
     """Return the filters of a named kernel, made for `settings.spacing`, or of a file of weights."""
     spacing = None if settings.spacing is None else settings.spacing.millimetres()
     path, _ = split(text)
-    if not is_weights(path):
+    is_list = text.lstrip().startswith("[")
+    if not suffix_of(path) and not is_list:
         choose("kernel or file of weights", text, kernels())
-        if settings.weights_axes is not None:
-            raise ArgumentError(f"--weights-axes belongs to a file of weights, and {text!r} is a named kernel")
+        for name in ("weights_axes", "weights_layout"):
+            if getattr(settings, name) is not None:
+                option = name.replace("_", "-")
+                raise ArgumentError(f"--{option} belongs to a file of weights, and {text!r} is a named kernel")
         kernel = made(changed(settings, kernel=text), spacing)
         return _flipped(Filters(kernel.name, kernel.options, kernel.bank[:, np.newaxis], None, spacing), settings)
     if given := given_options(settings):
         raise ArgumentError(f"--{next(iter(given))} belongs to a named kernel, and {text!r} is a file of weights")
-    loaded = load(text, settings.weights_axes or "zyx")
-    return _flipped(Filters(text, {}, loaded.weight, loaded.bias, spacing, (path,)), settings)
+    loaded = load(text, settings.weights_axes or "zyx", settings.weights_layout or "torch")
+    return _flipped(Filters(text, {}, loaded.weight, loaded.bias, spacing, () if is_list else (path,)), settings)
 
 
 def _flipped(filters: Filters, settings: Settings) -> Filters:

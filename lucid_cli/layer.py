@@ -92,14 +92,17 @@ def recipe(settings: Settings) -> Recipe:
         raise ArgumentError("--kernel and --weights both say what to convolve with; give one")
     if settings.kernel is None and (given := given_options(settings)):
         raise ArgumentError(f"--{next(iter(given))} belongs to a named kernel; give --kernel NAME too")
-    if settings.weights is None and settings.weights_axes is not None:
-        raise ArgumentError("--weights-axes belongs to a file of weights; give --weights FILE too")
+    for name in ("weights_axes", "weights_layout"):
+        if settings.weights is None and getattr(settings, name) is not None:
+            raise ArgumentError(f"--{name.replace('_', '-')} belongs to a file of weights; give --weights FILE too")
     if settings.seed is not None and (settings.kernel or settings.weights):
         raise ArgumentError("--seed is for random weights, but --kernel or --weights says what to convolve with")
     if settings.kernel is not None:
         named_kernel(settings.kernel)
     if settings.weights is not None:
-        return Recipe(settings, load(settings.weights, settings.weights_axes or "zyx"))
+        return Recipe(
+            settings, load(settings.weights, settings.weights_axes or "zyx", settings.weights_layout or "torch")
+        )
     if settings.kernel is None and settings.kernel_size is None:
         raise ArgumentError(
             "nothing says what to convolve with: give --kernel NAME (such as gaussian --sigma 1.5mm), --weights FILE, "

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Count, LengthType, MemorySize, Number, Size, Word
+from lucid_cli.types import Count, LengthType, MemorySize, NestedList, Number, Size, Word
 from lucid_core.units import ByteSize, Length
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -53,12 +53,24 @@ LAYER = [
 ]
 
 WEIGHTS = [
-    option("weights", "--weights", type=Word(), metavar="FILE[:KEY]", help=".npy, .npz, .h5 or .safetensors."),
+    option(
+        "weights",
+        "--weights",
+        type=NestedList(),
+        metavar="FILE[:KEY]",
+        help=".npy, .npz, .safetensors, .h5, .pt, .onnx, .nii.gz, .csv; or a list, such as [[0,1,0],[1,-4,1],[0,1,0]].",
+    ),
     option(
         "weights",
         "--weights-axes",
         type=click.Choice(["zyx", "xyz"]),
         help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays. Default zyx.",
+    ),
+    option(
+        "weights",
+        "--weights-layout",
+        type=click.Choice(["torch", "keras"]),
+        help="Order of all axes: torch is out, in, kernel; keras is kernel, in, out. Default torch.",
     ),
     option("weights", "--kernel", type=Word(), metavar="NAME", help="Such as gaussian; 'kernel list' shows all."),
 ]
@@ -188,6 +200,7 @@ class Settings:
     seed: int | None = None
     weights: str | None = None
     weights_axes: str | None = None
+    weights_layout: str | None = None
     flip: bool = False
     kernel: str | None = None
     sigma: Length | None = None

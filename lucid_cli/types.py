@@ -1,5 +1,6 @@
 """Types of option values. Each takes a string, from the command line or the environment, or what YAML holds."""
 
+import json
 import math
 import re
 from typing import Any
@@ -123,6 +124,16 @@ class MemorySize(click.ParamType):
             self.fail(f"{error}.", param, ctx)
 
 
+class NestedList(click.ParamType):
+    """A name, or a nested list of numbers, which in YAML may stand as one."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or the list as JSON."""
+        return json.dumps(value) if isinstance(value, list) else str(Word().convert(value, param, ctx))
+
+
 class Word(click.ParamType):
     """A name or a whole number, checked where its meaning is known."""
 
@@ -133,3 +144,7 @@ class Word(click.ParamType):
         if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
             self.fail(f"{value!r} is not a name.", param, ctx)
         return str(value)
+
+
+LISTS = (NestedList, Number, Size)
+"""Types whose values may be lists."""

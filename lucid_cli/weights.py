@@ -1,9 +1,10 @@
-"""Weights from files: `.npy`, `.npz`, `.h5` and `.safetensors`, as FILE or FILE:KEY.
+"""Weights from files (`weight_files`), as FILE or FILE:KEY, or as a nested list of numbers.
 
-A file of several arrays holds `weight` and perhaps `bias`, or `KEY.weight` and `KEY.bias`; KEY may also name the
-array itself. No bias in the file is no bias. Nothing in such a file is ever executed: pickles are refused.
+A file of several arrays holds `weight` and perhaps `bias`, or `KEY.weight` and `KEY.bias` (also by the names of Keras);
+KEY may also name the array itself; without it the only array of five axes is taken. No bias in the file is no bias.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from lucid_core.errors import ArgumentError, InputError, ShapeError
 from lucid_core.registry import did_you_mean
 
 Array = npt.NDArray[Any]
+PAIRS = (("weight", "bias"), ("kernel", "bias"), ("kernel:0", "bias:0"), ("vars.0", "vars.1"))
+"""Last names of a weight and its bias: of PyTorch, and of Keras 2 and 3."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,21 @@ class Weights:
         return int(self.weight.shape[1]) * groups
 
 
-def load(text: str, axes: str) -> Weights:
-    """Load FILE or FILE:KEY; `axes` is the order of the kernel's axes in the file, zyx or xyz."""
+def load(text: str, axes: str = "zyx", layout: str = "torch") -> Weights:
+    """Load FILE, FILE:KEY or a nested list of numbers.
+
+    `axes` is the order of the kernel's axes there, zyx or xyz; `layout` is torch for (O, C/g, kernel) or keras for
+    (kernel, C/g, O).
+    """
+    if text.lstrip().startswith("["):
+        return _checked("the list", _listed(text), None, axes, layout)
     path, key = split(text)
     check_input(path)
     with opened(path) as arrays:
         weight_name, bias_name = _names(arrays, key)
         weight = arrays.read(weight_name)
         bias = None if bias_name is None else arrays.read(bias_name)
-    return _checked(path, weight, bias, axes)
+    return _checked(str(path), weight, bias, axes, layout)
 
 
 def split(text: str) -> tuple[Path, str | None]:
@@ -49,43 +58,74 @@ def split(text: str) -> tuple[Path, str | None]:
     return (Path(match[1]), match[2]) if match else (Path(text), None)
 
 
+def _listed(text: str) -> Array:
+    """Return the taps of a nested list: along W, H and W, or D, H and W; or all five axes."""
+    try:
+        taps = np.array(json.loads(text), np.float64)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArgumentError(
+            f"weights {text}: not a list of numbers with rows of one length; write it like [[0,1,0],[1,-4,1],[0,1,0]]"
+        ) from error
+    return taps.reshape((1,) * (3 - taps.ndim) + taps.shape)
+
+
 def _names(arrays: ArrayFile, key: str | None) -> tuple[str, str | None]:
     """Return the names of the weight and, where there is one, of the bias."""
     if arrays.names == [""]:
         if key is not None:
             raise ArgumentError(f"weights {arrays.path}: holds one array without a name; leave out the key {key!r}")
         return "", None
-    wanted = "weight" if key is None else f"{key}.weight"
-    if wanted in arrays.names:
-        bias = wanted.removesuffix("weight") + "bias"
-        return wanted, bias if bias in arrays.names else None
-    if key is not None and key in arrays.names:
+    for weight, bias in PAIRS:
+        wanted = weight if key is None else f"{key}.{weight}"
+        if wanted in arrays.known:
+            beside = wanted.removesuffix(weight) + bias
+            return wanted, beside if beside in arrays.known else None
+    if key is not None and key in arrays.known:
         return key, None
     if key is None and len(arrays.names) == 1:
         return arrays.names[0], None
-    raise InputError(
-        f"weights {arrays.path}: holds no {wanted!r}; it holds {', '.join(arrays.names) or 'nothing'}; "
-        f"name one as {arrays.path}:KEY.{did_you_mean(wanted, arrays.names)}"
-    )
+    return _only(arrays, key)
 
 
-def _checked(path: Path, weight: Array, bias: Array | None, axes: str) -> Weights:
+def _only(arrays: ArrayFile, key: str | None) -> tuple[str, str | None]:
+    """Return the only array of five axes and its bias, or raise `InputError` with the candidates."""
+    shapes = {name: arrays.shape(name) for name in arrays.names}
+    found = [name for name, shape in shapes.items() if len(shape) == 5]
+    if key is None and len(found) == 1:
+        for weight, bias in PAIRS:
+            beside = found[0].removesuffix(weight) + bias
+            if found[0].endswith(weight) and beside in arrays.known:
+                return found[0], beside
+        return found[0], None
+    listed = ", ".join(f"{name} ({'x'.join(map(str, shapes[name]))})" for name in found or arrays.names) or "nothing"
+    holds = f"holds {len(found)} arrays of 5 axes" if key is None else f"holds no {f'{key}.weight'!r}; it holds"
+    layers = [name.removesuffix(f".{weight}") for name in arrays.known for weight, _ in PAIRS if name.endswith(weight)]
+    near = did_you_mean(key, layers) if key else ""
+    raise InputError(f"weights {arrays.path}: {holds}: {listed}; name one as {arrays.path}:KEY.{near}")
+
+
+def _checked(name: str, weight: Array, bias: Array | None, axes: str, layout: str) -> Weights:
+    """Return weights in the order (O, C/g, K_D, K_H, K_W), or raise what is wrong with them."""
+    what = f"weights {name}"
+    given = weight.shape
     if weight.ndim == 3:
         weight = weight[np.newaxis, np.newaxis]
+    elif weight.ndim == 5 and layout == "keras":
+        weight = weight.transpose(4, 3, 0, 1, 2)
     if weight.ndim != 5 or 0 in weight.shape:
-        raise ShapeError(
-            f"weights {path}: the shape is {weight.shape}; legal: (out_channels, in_channels / groups, K_D, K_H, K_W), "
-            "or (K_D, K_H, K_W) for one filter"
-        )
+        legal = "(K_D, K_H, K_W, in_channels / groups, out_channels)"
+        legal = legal if layout == "keras" else "(out_channels, in_channels / groups, K_D, K_H, K_W)"
+        raise ShapeError(f"{what}: the shape is {given}; legal: {legal}, or (K_D, K_H, K_W) for one filter")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ShapeError(
-            f"weights {path}: the bias has shape {bias.shape}, the weight {weight.shape} needs ({weight.shape[0]},)"
+            f"{what}: the bias has shape {bias.shape}, the weight {given} needs ({weight.shape[0]},)"
+            + ("" if layout == "keras" else "; is it of Keras? then say --weights-layout keras")
         )
-    for name, array in (("weight", weight), ("bias", bias)):
+    for part, array in (("weight", weight), ("bias", bias)):
         if array is not None and array.dtype.kind not in "fiu":
-            raise InputError(f"weights {path}: the {name} has dtype {array.dtype}; legal: real numbers")
+            raise InputError(f"{what}: the {part} has dtype {array.dtype}; legal: real numbers")
         if array is not None and not np.isfinite(array).all():
-            raise InputError(f"weights {path}: the {name} holds NaN or infinite values")
+            raise InputError(f"{what}: the {part} holds NaN or infinite values")
     if axes == "xyz":
         weight = weight.transpose(0, 1, 4, 3, 2)
     return Weights(np.ascontiguousarray(weight), bias)

@@ -23,6 +23,7 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, handler)
 
 PACKAGES = {
+    "onnx": "onnx",
     "zst": "compression" if sys.version_info >= (3, 14) else "backports",
     "safetensors": "safetensors",
     "isal": "isal",

@@ -31,6 +31,7 @@ MADE_FOR = [
     option(
         "weights", "--weights-axes", type=click.Choice(["zyx", "xyz"]), help="Order of the axes in a file of weights."
     ),
+    option("weights", "--weights-layout", type=click.Choice(["torch", "keras"]), help="Order of all axes in the file."),
     option("volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W of the volume, such as 2,1,1mm."),
 ]
 OVERWRITE = option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing file.")

@@ -1,6 +1,6 @@
 """Files of weights, one module a format: each has `opened(path)`, a context that gives an `ArrayFile`.
 
-Nothing in such a file is ever executed: pickles are refused. What is read is bounded before it is read.
+Nothing in such a file is ever executed. What is read is bounded before it is read.
 """
 
 import importlib
@@ -20,46 +20,62 @@ MOST_BYTES = 1 << 30
 """Weights larger than this are refused before they are read."""
 SURE_BYTES, MOST_RATIO = 1 << 24, 100
 """Weights that compress so well are refused where they are larger."""
-SUFFIXES = {".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".safetensors": "safetensors"}
+SUFFIXES = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".safetensors": "safetensors",
+    ".pt": "pickled",
+    ".pth": "pickled",
+    ".onnx": "onnx",
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".csv": "table",
+    ".txt": "table",
+}
 """Suffixes and the modules that serve them."""
-PICKLES = (".pt", ".pth")
-"""Suffixes of pickles, which are code: none is loaded."""
 
 
 class ArrayFile:
     """A file of named arrays: their names, and the shape and the values of one, read when asked for.
 
-    A file of one array without a name has the name "".
+    A file of one array without a name has the name "". Arrays may have `aliases` beside their names.
     """
 
     def __init__(
-        self, path: Path, names: list[str], shape: Callable[[str], Shape], read: Callable[[str], Array]
+        self,
+        path: Path,
+        names: Iterable[str],
+        shape: Callable[[str], Shape],
+        read: Callable[[str], Array],
+        aliases: Iterable[str] = (),
     ) -> None:
         self.path = path
-        self.names = names
+        self.names = sorted(names)
+        self.known = {*self.names, *aliases}
         self.shape = shape
         self.read = read
 
 
-def is_weights(path: Path) -> bool:
-    """Say whether a path is that of a file of weights, by its suffix."""
-    return path.suffix.lower() in (*SUFFIXES, *PICKLES)
+def suffix_of(path: Path) -> str:
+    """Return the suffix that says the format, in lower case, or '' where none is known."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ArrayFile]:
     """Open a file of weights; whatever goes wrong in it is an `InputError` with its name."""
-    name = SUFFIXES.get(path.suffix.lower())
-    if name is None:
-        hint = "; a .pt is a pickle: save it as .safetensors" if path.suffix.lower() in PICKLES else ""
-        raise ArgumentError(f"weights {path}: the suffix says no format known here; legal: {', '.join(SUFFIXES)}{hint}")
+    suffix = suffix_of(path)
+    if not suffix:
+        raise ArgumentError(f"weights {path}: the suffix says no format known here; legal: {', '.join(SUFFIXES)}")
     try:
-        with importlib.import_module(f"{__name__}.{name}").opened(path) as arrays:
+        with importlib.import_module(f"{__name__}.{SUFFIXES[suffix]}").opened(path) as arrays:
             yield arrays
     except LucidError:
         raise
     except Exception as error:
-        raise InputError(f"weights {path}: not a readable {path.suffix} file: {error}") from error
+        raise InputError(f"weights {path}: not a readable {suffix} file: {error}") from error
 
 
 def check_size(path: Path, name: str, count: int, stored: int | None = None) -> None:

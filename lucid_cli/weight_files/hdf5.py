@@ -8,6 +8,9 @@ from lucid_cli.hdf5_file import Hdf5Arrays
 from lucid_cli.isolation import Isolated
 from lucid_cli.weight_files import Array, ArrayFile, Shape, check_size
 
+LAST_NAMES = ("weight", "bias", "kernel", "kernel:0", "bias:0", "vars.0", "vars.1")
+"""Of weights and biases, as they follow the name of their layer."""
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[ArrayFile]:
@@ -21,7 +24,7 @@ def opened(path: Path) -> Iterator[ArrayFile]:
             array: Array = child.call("read", dotted[name])
             return array
 
-        yield ArrayFile(path, sorted(dotted), lambda name: found[dotted[name]][0], read)
+        yield ArrayFile(path, found, lambda name: found[dotted[name]][0], read, dotted)
 
 
 def _dotted(found: Iterable[str]) -> dict[str, str]:
@@ -30,7 +33,9 @@ def _dotted(found: Iterable[str]) -> dict[str, str]:
     for name in tuple(names):
         names[f"/{name}"] = name
         group, _, last = name.rpartition("/")
-        if group and last in ("weight", "bias"):
+        if group.endswith("vars"):  # Keras 3 numbers the variables of a layer
+            group, last = group.removesuffix("vars").rstrip("/"), f"vars.{last}"
+        if group and last in LAST_NAMES:
             for key in (group, f"/{group}", group.replace("/", ".")):
                 names[f"{key}.{last}"] = name
     return names

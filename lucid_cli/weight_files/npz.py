@@ -31,7 +31,7 @@ def opened(path: Path) -> Iterator[ArrayFile]:
             with archive.open(members[name]) as member, silent():
                 return _shape(member)
 
-        yield ArrayFile(path, sorted(members), shape, read)
+        yield ArrayFile(path, members, shape, read)
 
 
 def _shape(member: IO[bytes]) -> Shape:

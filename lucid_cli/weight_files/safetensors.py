@@ -13,6 +13,4 @@ def opened(path: Path) -> Iterator[ArrayFile]:
     """Open the file; its header must agree with its size."""
     library = require("safetensors", "weights")
     with library.safe_open(path, framework="numpy") as file:
-        yield ArrayFile(
-            path, sorted(file.keys()), lambda name: tuple(file.get_slice(name).get_shape()), file.get_tensor
-        )
+        yield ArrayFile(path, file.keys(), lambda name: tuple(file.get_slice(name).get_shape()), file.get_tensor)

@@ -208,7 +208,7 @@ def other_files():
     save("w_text.npz", b"weights")
     save("w.pt", pickle.dumps(Sentinel()))
     save("w_text.safetensors", b"weights" * 9)
-    save("w.csv", b"1,2,3")
+    save("w.xyz", b"1,2,3")
     save("taken.nii", b"old")
     save("taken.json", b"old")
     Path("folder").mkdir()
@@ -458,7 +458,7 @@ BAD_USAGE = [
     (("scan.npy", "-o", "out.npy"), 2, "--kernel NAME"),
     (("scan.npy", *APPLY, "--srtide", "2"), 2, "--stride"),
     (("two.npz", *APPLY), 2, ".npy"),
-    (("w.csv", *APPLY), 2, "suffix"),
+    (("w.xyz", *APPLY), 2, "suffix"),
     (("folder", *APPLY), 3, "not a regular file"),
     (("scan", *APPLY), 3, "no such file"),
     (("scan.npy", "-o", "out.tif", "--kernel", "identity"), 2, "legal: .nii"),
@@ -495,7 +495,7 @@ BAD_USAGE = [
     (("scan.npy", "-o", "out.npy", "--kernel", "box"), 2, "--size"),
     (("scan.npy", "-o", "out.npy", "--kernel", "box", "--size", "2.5vox"), 2, "whole voxels"),
     (("scan.npy", "-o", "out.npy", "--kernel", "sobel", "--axis", "q"), 2, "legal: D, H, W"),
-    (("scan.npy", "-o", "out.npy", "--kernel", "laplacian", "--axis", "z"), 2, "no options"),
+    (("scan.npy", "-o", "out.npy", "--kernel", "laplacian", "--axis", "z"), 2, "it takes neighbours"),
     *(
         (("scan.npy", "-o", "out.npy", "--kernel", "gaussian", "--sigma", value), 2, "write it like 1.5mm")
         for value in ("1.5", "1.5furlong", "-1mm", "0mm", "1,2mm", "mm", "nanmm", "1e999mm", "1 2mm")
@@ -516,7 +516,7 @@ BAD_USAGE = [
     (("scan.npy", "-o", "out.npy", "--weights", "w_empty.npz"), 5, "(0, 1, 1, 1, 1)"),
     (("scan.npy", "-o", "out.npy", "--weights", "w_nan.npz"), 3, "NaN"),
     (("scan.npy", "-o", "out.npy", "--weights", "w_complex.npy"), 3, "complex64"),
-    (("scan.npy", "-o", "out.npy", "--weights", "w_keys.npz"), 3, "dec.weight, enc.weight"),
+    (("scan.npy", "-o", "out.npy", "--weights", "w_keys.npz"), 3, "dec.weight (1x1x1x1x1), enc.weight (1x1x1x1x1)"),
     (("scan.npy", "-o", "out.npy", "--weights", "w_keys.npz:mid"), 3, "mid.weight"),
     (("scan.npy", "-o", "out.npy", "--weights", "scan.npy:key"), 2, "without a name"),
     *(
@@ -525,7 +525,7 @@ BAD_USAGE = [
     ),
     (("scan.npy", "-o", "out.npy", "--weights", "text.h5"), 3, "text.h5"),
     (("scan.npy", "-o", "out.npy", "--weights", "w.pt"), 2, ".safetensors"),
-    (("scan.npy", "-o", "out.npy", "--weights", "w.csv"), 2, "legal: .npy"),
+    (("scan.npy", "-o", "out.npy", "--weights", "w.xyz"), 2, "legal: .npy"),
     (("scan.npy", "-o", "out.npy", "--weights", "absent.npy"), 3, "no such file"),
     (("scan.npy", "-o", "out.npy", "--weights", "folder"), 3, "not a regular file"),
     # running
@@ -581,7 +581,7 @@ def test_a_command_line_that_is_wrong(refused, args, code, word):
     ("args", "code", "word"),
     (
         (("apli",), 2, "Did you mean 'apply'"),
-        (("aply", "scan.npy"), 2, "legal: apply, bench, info, plan, sample"),
+        (("aply", "scan.npy"), 2, "legal: apply, bench, info, kernel, plan, sample"),
         (("--verison",), 2, "--version"),
         (("info",), 2, "INPUT"),
         (("info", "absent.npy"), 3, "no such file"),

@@ -115,7 +115,7 @@ def test_sizes_that_are_none(scan, text):
     assert "512M, 2G or 1GiB" in result.err
 
 
-@pytest.mark.parametrize(("text", "count"), (("800M", 8e8), ("2G", 2e9), ("1GiB", 2**30), ("1.5gb", 1.5e9)))
+@pytest.mark.parametrize(("text", "count"), (("8000M", 8e9), ("4G", 4e9), ("4GiB", 2**32), ("4.5gb", 4.5e9)))
 def test_sizes_in_memory(scan, text, count):
     result = run("plan", scan, *GAUSSIAN, "--max-memory", text, "--json")
     assert json.loads(result.out)["items"][0]["plan"]["limit_bytes"] == count

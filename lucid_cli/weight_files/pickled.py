@@ -1,0 +1,47 @@
+"""`.pt` and `.pth` of PyTorch, by its weights-only loader (extra `torch`): tensors, and no code, are unpickled.
+
+Names of nested dictionaries are joined by dots: `{"state_dict": {"conv.weight": ...}}` holds `state_dict.conv.weight`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lucid_cli.weight_files import Array, ArrayFile, check_size
+from lucid_core.errors import ExtraError, InputError
+from lucid_core.optional import require
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ArrayFile]:
+    """Load the tensors, on the CPU, mapped where the file allows it."""
+    try:
+        torch = require("torch", "torch")
+    except ExtraError as error:
+        raise ExtraError(f"weights {path}: a pickle; {error}; or save the weights as .safetensors") from error
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"weights {path}: cannot be loaded as weights only: {str(error).splitlines()[0]}; "
+            "save what state_dict() returns, or a .safetensors"
+        ) from error
+    tensors = dict(_tensors(loaded, "", torch.Tensor))
+
+    def read(name: str) -> Array:
+        tensor = tensors[name].detach()
+        check_size(path, name, tensor.numel() * tensor.element_size())
+        array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array
+
+    yield ArrayFile(path, tensors, lambda name: tuple(tensors[name].shape), read)
+
+
+def _tensors(value: Any, name: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield every tensor among nested dictionaries with its name."""
+    if isinstance(value, kind):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _tensors(inner, f"{name}.{key}" if name else str(key), kind)

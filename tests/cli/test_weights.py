@@ -1,0 +1,250 @@
+"""Weights from files of every format, by layer, in the layouts of PyTorch and Keras, and from lists."""
+
+import json
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lucid_cli.weight_files import SUFFIXES
+from lucid_cli.weights import load
+from lucid_core.errors import ArgumentError, InputError, ShapeError
+from tests.cli.conftest import make_nifti, make_volume, noise, ok, run
+from tests.reference import conv3d as oracle
+
+WEIGHT, BIAS = noise(6, 2, 3, 2, 4, seed=1), noise(6, seed=2)
+LAYERS = {
+    "encoder.conv1.weight": WEIGHT,
+    "encoder.conv1.bias": BIAS,
+    "encoder.conv2.weight": WEIGHT[::-1].copy(),
+    "head.weight": noise(2, 6),
+    "head.bias": noise(2),
+}
+
+
+def save(path, arrays):
+    suffix = Path(path).suffix
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+    elif suffix == ".safetensors":
+        pytest.importorskip("safetensors.numpy").save_file(arrays, path)
+    elif suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name.replace(".", "/")] = array
+    elif suffix == ".onnx":
+        onnx = pytest.importorskip("onnx")
+        tensors = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+        Path(path).write_bytes(
+            onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], tensors)).SerializeToString()
+        )
+    else:
+        torch = pytest.importorskip("torch")
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    return str(path)
+
+
+formats = pytest.mark.parametrize(
+    "suffix", (".npz", ".h5", ".safetensors", ".onnx", pytest.param(".pt", marks=pytest.mark.torch))
+)
+
+
+@formats
+def test_a_layer_is_found_by_its_prefix(folder, suffix):
+    path = save(f"m{suffix}", LAYERS)
+    found = load(f"{path}:encoder.conv1")
+    np.testing.assert_array_equal(found.weight, WEIGHT)
+    np.testing.assert_array_equal(found.bias, BIAS)
+    assert load(f"{path}:encoder.conv2").bias is None
+    assert load(f"{path}:encoder.conv1.weight").bias is None
+
+
+@formats
+def test_without_a_key_the_only_array_of_five_axes_is_taken(folder, suffix):
+    one = {name: array for name, array in LAYERS.items() if "conv2" not in name}
+    found = load(save(f"m{suffix}", one))
+    np.testing.assert_array_equal(found.weight, WEIGHT)
+    np.testing.assert_array_equal(found.bias, BIAS)
+
+
+@formats
+def test_several_layers_are_listed_with_their_shapes(folder, suffix):
+    path = save(f"m{suffix}", LAYERS)
+    with pytest.raises(InputError) as raised:
+        load(path)
+    assert "encoder.conv1.weight (6x2x3x2x4)" in str(raised.value).replace("/", ".")
+    assert "head" not in str(raised.value)
+    with pytest.raises(InputError, match=r"holds no 'encoder\.conv3\.weight'; it holds: .* Did you mean 'encoder\.conv"):
+        load(f"{path}:encoder.conv3")
+
+
+def test_keras_layouts(folder):
+    keras = WEIGHT.transpose(2, 3, 4, 1, 0)
+    with h5py.File("two.h5", "w") as file:
+        file["model_weights/conv3d/conv3d/kernel:0"] = keras
+        file["model_weights/conv3d/conv3d/bias:0"] = BIAS
+    with h5py.File("three.weights.h5", "w") as file:
+        file["layers/conv3d/vars/0"] = keras
+        file["layers/conv3d/vars/1"] = BIAS
+    np.savez("plain.npz", **{"conv.kernel": keras, "conv.bias": BIAS})
+    for text in ("two.h5:model_weights/conv3d/conv3d", "three.weights.h5:layers/conv3d", "plain.npz:conv"):
+        found = load(text, layout="keras")
+        np.testing.assert_array_equal(found.weight, WEIGHT)
+        np.testing.assert_array_equal(found.bias, BIAS)
+    with pytest.raises(ShapeError, match=r"is it of Keras\? then say --weights-layout keras"):
+        load("plain.npz:conv")
+
+
+def test_a_keras_layer_convolves_as_keras_does(folder):
+    """Groups, strides and dilation, from the command line."""
+    make_volume("scan.npy", noise(4, 8, 9, 10))
+    np.savez("w.npz", **{"conv.kernel": WEIGHT.transpose(2, 3, 4, 1, 0), "conv.bias": BIAS})
+    options = ("--weights-layout", "keras", "--groups", 2, "--stride", "2,1,1", "--dilation", "1,2,1")
+    ok("apply", "scan.npy", "-o", "out.npy", "--weights", "w.npz:conv", *options)
+    expected, sizes = oracle(np.load("scan.npy")[None], WEIGHT, BIAS, stride=(2, 1, 1), dilation=(1, 2, 1), groups=2)
+    assert (np.abs(np.load("out.npy") - expected[0]) <= 30 * 2**-24 * sizes[0]).all()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "options",
+    (
+        {"groups": 2},
+        {"dilation": (1, 2, 3)},
+        {"stride": (2, 1, 3), "padding": (1, 0, 2)},
+        {"groups": 4, "padding": "same", "padding_mode": "replicate"},
+        {"bias": False, "padding": 2, "padding_mode": "circular"},
+    ),
+)
+@pytest.mark.parametrize("suffix", (".pt", ".pth", ".safetensors", ".npz", ".onnx"))
+def test_layers_that_torch_saved(folder, options, suffix):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv3d(4, 8, 3, **options), torch.nn.Linear(3, 2))
+    if suffix in (".pt", ".pth"):
+        torch.save({"state_dict": model.state_dict(), "epoch": 3, "optimizer": {"lr": [0.1]}}, f"m{suffix}")
+    else:
+        save(f"m{suffix}", {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    make_volume("scan.npy", noise(4, 7, 8, 9))
+    key = "state_dict.0" if suffix in (".pt", ".pth") else "0"
+    said = {name.replace("_", "-"): value for name, value in options.items() if name != "bias"}
+    flags = [part for name, value in said.items() for part in (f"--{name}", str(value).strip("()").replace(" ", ""))]
+    ok("apply", "scan.npy", "-o", "out.npy", "--weights", f"m{suffix}:{key}", *flags)
+    with torch.no_grad():
+        expected = model[0].double()(torch.from_numpy(np.load("scan.npy")).double()[None])[0].numpy()
+    np.testing.assert_allclose(np.load("out.npy"), expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.torch
+def test_a_pickle_that_is_more_than_weights_is_refused(folder):
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Conv3d(1, 1, 3), "model.pt")
+    with pytest.raises(InputError, match=r"model\.pt: cannot be loaded as weights only: .*; save what state_dict"):
+        load("model.pt")
+
+
+@pytest.mark.parametrize("suffix", (".nii", ".nii.gz"))
+def test_a_nifti_kernel_is_x_y_z(folder, suffix):
+    kernel = noise(2, 3, 4).astype(np.float32)
+    make_nifti(f"k{suffix}", kernel.T, sform=np.eye(4))
+    np.testing.assert_array_equal(load(f"k{suffix}").weight, kernel[None, None])
+    bank = noise(5, 2, 3, 4).astype(np.float32)
+    make_nifti(f"b{suffix}", bank.transpose(3, 2, 1, 0), sform=np.eye(4))
+    np.testing.assert_array_equal(load(f"b{suffix}").weight, bank[:, None])
+    stored = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
+    make_nifti(f"s{suffix}", stored, sform=np.eye(4), scaling=(0.5, -1.0))
+    np.testing.assert_array_equal(load(f"s{suffix}").weight[0, 0], stored.T * 0.5 - 1)
+
+
+def test_what_kernel_save_writes_as_nifti_is_read_again(folder):
+    make_volume("scan.nii", noise(8, 9, 10))
+    ok("kernel", "save", "sphere", "--radius", "2vox", "-o", "k.nii.gz")
+    ok("apply", "scan.nii", "-o", "a.nii", "--kernel", "sphere", "--radius", "2vox")
+    ok("apply", "scan.nii", "-o", "b.nii", "--weights", "k.nii.gz", "--padding", "same", "--padding-mode", "replicate")
+    np.testing.assert_array_equal(np.asarray(nib.load("a.nii").dataobj), np.asarray(nib.load("b.nii").dataobj))
+
+
+@pytest.mark.parametrize(
+    ("text", "taps"),
+    (
+        ("1,2,3\n4,5,6\n", [[[1, 2, 3], [4, 5, 6]]]),
+        ("1 2\n3 4\n\n5 6\n7 8\n", [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]),
+        ("# a comment\n1;-2e-3 # here too\n\n\n\n0.5;4\n", [[[1, -2e-3]], [[0.5, 4]]]),
+        ("\ufeff7", [[[7]]]),
+    ),
+)
+@pytest.mark.parametrize("suffix", (".csv", ".txt"))
+def test_a_table(folder, text, taps, suffix):
+    Path(f"k{suffix}").write_text(text)
+    np.testing.assert_array_equal(load(f"k{suffix}").weight[0, 0], taps)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    (
+        ("1,2\n3\n", "rows of 1 and 2 numbers and planes of 2 rows; legal: all alike"),
+        ("1,2\n\n3,4\n5,6", "rows of 2 numbers and planes of 1 and 2 rows"),
+        ("", "rows of no numbers"),
+        ("1,2\n3,x\n", "line 2: 'x' is not a number"),
+        ("1,nan", "holds NaN"),
+    ),
+)
+def test_what_is_no_table(folder, text, words):
+    Path("k.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        load("k.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    (
+        ("[1,2,1]", (1, 1, 1, 1, 3)),
+        ("[[0,1,0],[1,-4,1]]", (1, 1, 1, 2, 3)),
+        (" [[[1],[2]]]", (1, 1, 1, 2, 1)),
+        ("[[[[[1,2]]]],[[[[3,4]]]]]", (2, 1, 1, 1, 2)),
+    ),
+)
+def test_a_list(folder, text, shape):
+    np.testing.assert_array_equal(load(text).weight, np.array(json.loads(text), float).reshape(shape))
+    make_volume("scan.npy", noise(4, 5, 6))
+    Path("a.yaml").write_text(f"weights:\n  weights: {text}\n")
+    ok("apply", "scan.npy", "-o", "a.npy", "-c", "a.yaml")
+    ok("apply", "scan.npy", "-o", "b.npy", "--weights", text)
+    np.testing.assert_array_equal(np.load("a.npy"), np.load("b.npy"))
+
+
+@pytest.mark.parametrize("text", ("[[1,2],[3]]", "[1,", "[1,'a']", "[[1,null]]", '["a"]', "[" * 5000))
+def test_what_is_no_list_of_numbers(text):
+    with pytest.raises((ArgumentError, InputError), match=r"not a list of numbers|holds NaN"):
+        load(text)
+
+
+def test_a_list_of_four_axes_is_no_kernel():
+    with pytest.raises(ShapeError, match=r"the shape is \(1, 1, 1, 1\)"):
+        load("[[[[1]]]]")
+
+
+def test_onnx_tensors_in_other_files_are_not_read(folder):
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.numpy_helper.from_array(WEIGHT, "w")
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor]))
+    onnx.save_model(model, "m.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    with pytest.raises(InputError, match="the values of 'w' lie in another file: not read"):
+        load("m.onnx")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_damaged_file_is_an_error_in_words(scan, folder, suffix):
+    Path(f"w{suffix}").write_bytes(b"\x01damaged\xff\xfe")
+    result = run("apply", "scan.npy", "-o", "out.npy", "--weights", f"w{suffix}")
+    assert result.code in (2, 3)
+    assert f"w{suffix}" in result.err or "pip install" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "value"), (("--weights-axes", "xyz"), ("--weights-layout", "keras")))
+def test_options_of_weights_need_weights(scan, option, value):
+    result = run("apply", "scan.npy", "-o", "out.npy", "--kernel", "sobel", option, value)
+    assert (result.code, f"{option} belongs to a file of weights" in result.err) == (2, True)
