@@ -44,7 +44,9 @@ LAYER = [
     option("layer", "--dilation", type=Size(1), help="Step from tap to tap. Default 1."),
     option("layer", "--groups", type=Count(1), help="Groups of channels that are convolved apart. Default 1."),
     option("layer", "--bias/--no-bias", default=None, help="Whether a bias is added. Default: as the weights have it."),
-    option("layer", "--padding-mode", type=Word(), help="zeros, reflect, replicate or circular. Default zeros."),
+    option(
+        "layer", "--padding-mode", type=Word(), help="zeros, reflect, replicate, circular or symmetric. Default zeros."
+    ),
     option("layer", "--device", type=Word(), default="cpu", show_default=True, help="Where to compute."),
     option(
         "layer", "--dtype", type=click.Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."

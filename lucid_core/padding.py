@@ -1,5 +1,6 @@
-"""The four padding modes: ONE table of their names here and in other libraries, and the voxel each puts where."""
+"""The padding modes: ONE table of their names here and in other libraries, and the voxel each puts where."""
 
+import math
 from dataclasses import dataclass
 
 from lucid_core.errors import ArgumentError, ArgumentTypeError
@@ -8,7 +9,10 @@ from lucid_core.registry import did_you_mean
 
 @dataclass(frozen=True)
 class PaddingMode:
-    """One padding mode: its name here and what others call it."""
+    """One padding mode: its name here and what others call it; "" where they have none.
+
+    `symmetric` mirrors at the border, the outermost voxel twice; `reflect` in the outermost voxel, as in PyTorch.
+    """
 
     name: str
     numpy: str
@@ -24,6 +28,7 @@ PADDING_MODES = {
         PaddingMode("reflect", "reflect", "mirror", "reflect"),
         PaddingMode("replicate", "edge", "nearest", "replicate"),
         PaddingMode("circular", "wrap", "wrap", "circular", "grid-wrap"),
+        PaddingMode("symmetric", "symmetric", "reflect", "", "grid-mirror"),
     )
 }
 
@@ -43,7 +48,12 @@ def padding_mode(name: str) -> str:
 
 def pad_fits(mode: str, pad: int, size: int) -> bool:
     """Say whether an axis of `size` voxels can be padded by `pad` voxels in this mode."""
-    return pad < size if mode == "reflect" else pad <= size if mode == "circular" else True
+    return pad <= widest_pad(mode, size)
+
+
+def widest_pad(mode: str, size: int) -> float:
+    """Return the widest pad of an axis of `size` voxels in this mode; infinity where there is no bound."""
+    return {"reflect": size - 1, "circular": size, "symmetric": size}.get(mode, math.inf)
 
 
 def source_index(position: int, size: int, mode: str) -> int | None:
@@ -56,4 +66,6 @@ def source_index(position: int, size: int, mode: str) -> int | None:
         return position % size
     if mode == "reflect":
         return -position if position < 0 else 2 * (size - 1) - position
+    if mode == "symmetric":
+        return -1 - position if position < 0 else 2 * size - 1 - position
     return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ShapeError
-from lucid_core.padding import pad_fits, padding_mode
+from lucid_core.padding import pad_fits, padding_mode, widest_pad
 from lucid_core.regions import Region, Triple
 
 AXES = ("D", "H", "W")
@@ -244,10 +244,9 @@ def _check_axis(problem: ConvProblem, axis: int, name: str) -> None:
     if size < 1:
         raise ShapeError(f"the input has no voxels along {name}: its size is {problem.size} (D, H, W)")
     if not all(pad_fits(mode, pad, size) for pad in pads):
-        limit = size - 1 if mode == "reflect" else size
         raise ShapeError(
             f"padding {max(pads)} along {name} is too wide for padding_mode={mode!r}: the axis has {size} voxels, "
-            f"so at most {limit}; use a smaller padding, 'zeros' or 'replicate'"
+            f"so at most {widest_pad(mode, size)}; use a smaller padding, 'zeros' or 'replicate'"
         )
     if extent > padded:
         spread = f" (dilation {dilation} * ({kernel} - 1) + 1)" if dilation > 1 else ""

@@ -38,6 +38,10 @@ def voxel(position, size, mode):
         while position > last:
             position -= size
         return position
+    if mode == "symmetric":
+        while not 0 <= position <= last:
+            position = -1 - position if position < 0 else 2 * last + 1 - position
+        return position
     assert mode == "reflect"
     while not 0 <= position <= last:
         position = -position if position < 0 else last - (position - last)

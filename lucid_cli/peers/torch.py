@@ -13,9 +13,9 @@ class Torch(Peer):
     name = "torch"
     packages = ("torch",)
 
-    def refuses(self, problem: ConvProblem) -> str | None:  # noqa: ARG002 - the contract's signature
-        """Refuse nothing: whatever a `ConvProblem` can say, PyTorch computes."""
-        return None
+    def refuses(self, problem: ConvProblem) -> str | None:
+        """Refuse padding modes that PyTorch does not have."""
+        return None if PADDING_MODES[problem.padding_mode].torch else f"it has no padding mode {problem.padding_mode!r}"
 
     def prepare(
         self, problem: ConvProblem, x: Array, weight: Array, bias: Array | None, threads: int

@@ -21,8 +21,8 @@ class Conv3d(Module):
     """3-D cross-correlation of (N, C, D, H, W), or of one volume (C, D, H, W).
 
     Sizes are an int or three (D, H, W). `padding` also takes "same" (stride 1; an odd total puts the extra voxel
-    at the high end) or "valid"; `padding_mode` is zeros, reflect, replicate or circular; `device` is "cpu" or
-    None; `dtype` is float16, float32 (the default) or float64.
+    at the high end) or "valid"; `padding_mode` is zeros, reflect, replicate, circular, or symmetric, which PyTorch
+    does not have; `device` is "cpu" or None; `dtype` is float16, float32 (the default) or float64.
 
     `weight` (out_channels, in_channels / groups, K_D, K_H, K_W) starts Kaiming uniform, U(-b, b) with
     b = sqrt(6 / fan_in) (He et al., ICCV 2015); `bias` (out_channels,), or None, starts U(-c, c) with

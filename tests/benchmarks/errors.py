@@ -20,7 +20,7 @@ from lucid_core.planner import plan
 from lucid_core.problem import ConvProblem, conv_problem, layer_arguments
 from lucid_core.volume import ArrayReader, ArrayWriter
 
-MODES = ("zeros", "reflect", "replicate", "circular")
+MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 
 
 @dataclass

@@ -26,7 +26,9 @@ from tests.reference import conv3d as oracle
 
 SPACING = (3.0, 1.5, 0.8)
 """Millimetres along D, H, W."""
-MODES = {"zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "wrap"}
+MODES = {"zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "wrap"} | {
+    "symmetric": "reflect"
+}
 SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
 
 

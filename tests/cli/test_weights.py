@@ -76,7 +76,9 @@ def test_several_layers_are_listed_with_their_shapes(folder, suffix):
         load(path)
     assert "encoder.conv1.weight (6x2x3x2x4)" in str(raised.value).replace("/", ".")
     assert "head" not in str(raised.value)
-    with pytest.raises(InputError, match=r"holds no 'encoder\.conv3\.weight'; it holds: .* Did you mean 'encoder\.conv"):
+    with pytest.raises(
+        InputError, match=r"holds no 'encoder\.conv3\.weight'; it holds: .* Did you mean 'encoder\.conv"
+    ):
         load(f"{path}:encoder.conv3")
 
 

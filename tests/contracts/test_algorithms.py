@@ -23,7 +23,7 @@ from lucid_core.volume import ArrayReader, ArrayWriter
 from tests.reference import UNIT_ROUNDOFF
 from tests.reference import conv3d as oracle
 
-MODES = ("zeros", "reflect", "replicate", "circular")
+MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 every_algorithm = pytest.mark.parametrize("name", list(algorithms()))
 NORMWISE = {"fft", "winograd_numba"}
 componentwise_algorithms = pytest.mark.parametrize("name", [name for name in algorithms() if name not in NORMWISE])

@@ -21,7 +21,7 @@ def axes(draw):
     sizes, starts, stops = [], [], []
     for _ in range(3):
         size = draw(st.integers(1, 6))
-        pad = draw(st.integers(0, {"reflect": size - 1, "circular": size}.get(mode, 7)))
+        pad = draw(st.integers(0, {"reflect": size - 1, "circular": size, "symmetric": size}.get(mode, 7)))
         start = draw(st.integers(-pad, size + pad - 1))
         sizes.append(size)
         starts.append(start)
@@ -71,7 +71,7 @@ def test_an_interior_region_is_one_read():
 @pytest.mark.parametrize("mode", PADDING_MODES)
 @pytest.mark.parametrize("size", (1, 2, 5))
 def test_the_voxel_at_every_position(mode, size):
-    widest = {"reflect": size - 1, "circular": size}.get(mode, 9)
+    widest = {"reflect": size - 1, "circular": size, "symmetric": size}.get(mode, 9)
     for position in range(-widest, size + widest):
         assert source_index(position, size, mode) == voxel(position, size, mode)
 
@@ -83,6 +83,8 @@ def test_the_voxel_at_every_position(mode, size):
         ("reflect", 5, False),
         ("circular", 5, True),
         ("circular", 6, False),
+        ("symmetric", 5, True),
+        ("symmetric", 6, False),
         ("zeros", 99, True),
         ("replicate", 99, True),
     ),

@@ -30,7 +30,7 @@ def plans(draw):
         draw(st.tuples(*[st.integers(0, 2)] * 3)),
         draw(st.integers(1, 2)),
         1,
-        draw(st.sampled_from(("zeros", "reflect", "replicate", "circular"))),
+        draw(st.sampled_from(("zeros", "reflect", "replicate", "circular", "symmetric"))),
     )
     shape = (draw(st.integers(0, 2)), 1, draw(st.integers(5, 14)), *draw(st.tuples(*[st.integers(5, 8)] * 2)))
     problem = conv_problem(shape, layer)
