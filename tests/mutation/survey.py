@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 
 FOLDER = Path(".mutation")
 COVERAGE, DURATIONS = FOLDER / "coverage", FOLDER / "durations.xml"
-FIRST_SECONDS = 5
+CLOSEST, FIRST_SECONDS = 3, 5
+"""Files that are most about a line, and the seconds of tests that each gives."""
 SETTINGS = """[run]
 source = lucid_core, lucid_cli
 """
@@ -46,15 +47,16 @@ class Survey:
         return {name for name in (context.rpartition("|")[0] for context in contexts) if name in self._seconds}
 
     def stages(self, line: int, seconds: float) -> list[list[str]]:
-        """Return tests that run a line: first those of the file that is most about it, then others.
+        """Return tests that run a line: those of the three files that are most about it, one by one, then others.
 
         A line that only an import runs is tested by what runs any line of its module.
         """
         found = self._lines.get(line) or set().union(*self._lines.values())
         files = Counter(_file(name) for name in found)
-        closest = max(sorted(files), key=lambda file: files[file] / self._sizes[file], default="")
-        first = self._chosen({name for name in found if _file(name) == closest}, FIRST_SECONDS)
-        return [stage for stage in (first, self._chosen(found.difference(first), seconds)) if stage]
+        closest = sorted(files, key=lambda file: (-files[file] / self._sizes[file], file))[:CLOSEST]
+        first = [self._chosen({name for name in found if _file(name) == file}, FIRST_SECONDS) for file in closest]
+        others = {name for name in found if _file(name) not in closest}
+        return [*first, *([self._chosen(others, seconds)] if others else [])]
 
     def _chosen(self, names: set[str], seconds: float) -> list[str]:
         """Return tests that take so many seconds together: the fastest case of every function first, one at least."""
