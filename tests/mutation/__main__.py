@@ -30,12 +30,12 @@ def main() -> int:
     asked = _arguments()
     if asked.survey or not COVERAGE.exists():
         survey()
-    total: Counter[str] = Counter()
+    known, total = Survey(), Counter[str]()
     with TemporaryDirectory() as folder, ThreadPoolExecutor(asked.jobs) as pool:
         trees: SimpleQueue[Tree] = SimpleQueue()
         for number in range(asked.jobs):
             trees.put(Tree(Path(folder) / str(number)))
-        for trial in [Trial(Path(name), asked, trees, pool) for name in asked.modules or DEFAULT]:
+        for trial in [Trial(Path(name), asked, known, trees, pool) for name in asked.modules or DEFAULT]:
             total += trial.told()
         while not trees.empty():
             trees.get().close()
@@ -58,9 +58,15 @@ def _arguments() -> argparse.Namespace:
 class Trial:
     """The mutants drawn of a module, handed to the pool."""
 
-    def __init__(self, module: Path, asked: argparse.Namespace, trees: SimpleQueue[Tree], pool: ThreadPoolExecutor):
-        self._module, self._seconds, self._trees = module, asked.seconds, trees
-        self._survey = Survey(module)
+    def __init__(
+        self,
+        module: Path,
+        asked: argparse.Namespace,
+        known: Survey,
+        trees: SimpleQueue[Tree],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._module, self._seconds, self._survey, self._trees = module, asked.seconds, known, trees
         self._found = list(mutants(module.read_text()))
         self._drawn = random.Random(asked.seed).sample(self._found, min(asked.most, len(self._found)))
         self._outcomes = [pool.submit(self._outcome, mutant) for mutant in self._drawn]
@@ -68,7 +74,9 @@ class Trial:
     def _outcome(self, mutant: Mutant) -> str:
         tree = self._trees.get()
         try:
-            return tree.outcome(self._module, mutant.source, self._survey.stages(mutant.line, self._seconds))
+            return tree.outcome(
+                self._module, mutant.source, self._survey.stages(self._module, mutant.line, self._seconds)
+            )
         finally:
             self._trees.put(tree)
 

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 FOLDER = Path(".mutation")
 COVERAGE, DURATIONS = FOLDER / "coverage", FOLDER / "durations.xml"
-CLOSEST, FIRST_SECONDS = 3, 5
-"""Files that are most about a line, and the seconds of tests that each gives."""
+FIRST_SECONDS = 5
+"""Seconds of the tests that are most about a line."""
 SETTINGS = """[run]
 source = lucid_core, lucid_cli
 """
@@ -31,48 +31,49 @@ def survey() -> None:
 
 
 class Survey:
-    """The tests of every line of a module, and their seconds."""
+    """The tests of every line, their seconds, and how many lines each runs in all."""
 
-    def __init__(self, module: Path):
+    def __init__(self) -> None:
         from coverage import CoverageData
 
         data = CoverageData(str(COVERAGE))
         data.read()
         self._seconds = _seconds()
-        self._sizes = Counter(map(_file, self._seconds))
-        contexts = data.contexts_by_lineno(str(module.resolve()))
-        self._lines = {line: self._tests(names) for line, names in contexts.items()}
+        self._lines: dict[str, dict[int, set[str]]] = {}
+        self._reach: Counter[str] = Counter()
+        for file in data.measured_files():
+            contexts = data.contexts_by_lineno(file)
+            self._lines[file] = {line: self._tests(names) for line, names in contexts.items()}
+            self._reach.update(name for names in self._lines[file].values() for name in names)
 
     def _tests(self, contexts: Iterable[str]) -> set[str]:
         return {name for name in (context.rpartition("|")[0] for context in contexts) if name in self._seconds}
 
-    def stages(self, line: int, seconds: float) -> list[list[str]]:
-        """Return tests that run a line: those of the three files that are most about it, one by one, then others.
+    def stages(self, module: Path, line: int, seconds: float) -> list[list[str]]:
+        """Return tests that run a line of a module: those that run the least beside it, then a case of every other.
 
         A line that only an import runs is tested by what runs any line of its module.
         """
-        found = self._lines.get(line) or set().union(*self._lines.values())
-        files = Counter(_file(name) for name in found)
-        closest = sorted(files, key=lambda file: (-files[file] / self._sizes[file], file))[:CLOSEST]
-        first = [self._chosen({name for name in found if _file(name) == file}, FIRST_SECONDS) for file in closest]
-        others = {name for name in found if _file(name) not in closest}
-        return [*first, *([self._chosen(others, seconds)] if others else [])]
+        lines = self._lines[str(module.resolve())]
+        found = lines.get(line) or set().union(*lines.values())
+        first = self._within(FIRST_SECONDS, sorted(found, key=lambda name: (self._reach[name], name)))
+        others = self._within(seconds, self._by_case(found.difference(first)))
+        return [stage for stage in (first, others) if stage]
 
-    def _chosen(self, names: set[str], seconds: float) -> list[str]:
-        """Return tests that take so many seconds together: the fastest case of every function first, one at least."""
+    def _by_case(self, names: set[str]) -> list[str]:
+        """Return the fastest case of every test, then the second of each, and so on."""
         cases: Counter[str] = Counter()
         order = []
         for name in sorted(names, key=lambda name: (self._seconds[name], name)):
             function = name.partition("[")[0]
             order.append((cases[function], self._seconds[name], name))
             cases[function] += 1
-        order.sort()
-        ends = list(accumulate(taken for _, taken, _ in order))
-        return [name for _, _, name in order[: max(bisect_right(ends, seconds), 1)]]
+        return [name for *_, name in sorted(order)]
 
-
-def _file(name: str) -> str:
-    return name.partition("::")[0]
+    def _within(self, seconds: float, names: list[str]) -> list[str]:
+        """Return the first tests, which take so many seconds together; one at least."""
+        ends = list(accumulate(self._seconds[name] for name in names))
+        return names[: max(bisect_right(ends, seconds), 1)]
 
 
 def _seconds() -> dict[str, float]:

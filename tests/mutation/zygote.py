@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import suppress
 
-LONGEST = 60.0
+LONGEST = 45.0
 """Seconds after which a mutant is said to hang."""
 
 
