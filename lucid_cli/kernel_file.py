@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_cli.named import given_options, made
+from lucid_cli.named import given_options, made, rounded
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, write_bytes
 from lucid_cli.weight_files import suffix_of
-from lucid_cli.weights import load, split
+from lucid_cli.weights import is_list, load, split
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels
 from lucid_core.optional import require
@@ -22,6 +22,8 @@ from lucid_core.units import Spacing
 
 Array = npt.NDArray[Any]
 NIFTI = (".nii", ".nii.gz")
+MOST_NIFTI1 = 2**15 - 1
+"""Voxels along an axis of a NIfTI-1."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def chosen(text: str, settings: Settings) -> Filters:
     """Return the filters of a named kernel, made for `settings.spacing`, or of a file of weights."""
     spacing = None if settings.spacing is None else settings.spacing.millimetres()
     path, _ = split(text)
-    is_list = text.lstrip().startswith("[")
-    if not suffix_of(path) and not is_list:
+    listed = is_list(text)
+    if not suffix_of(path) and not listed:
         choose("kernel or file of weights", text, kernels())
         for name in ("weights_axes", "weights_layout"):
             if getattr(settings, name) is not None:
@@ -54,7 +56,7 @@ def chosen(text: str, settings: Settings) -> Filters:
     if given := given_options(settings):
         raise ArgumentError(f"--{next(iter(given))} belongs to a named kernel, and {text!r} is a file of weights")
     loaded = load(text, settings.weights_axes or "zyx", settings.weights_layout or "torch")
-    return _flipped(Filters(text, {}, loaded.weight, loaded.bias, spacing, () if is_list else (path,)), settings)
+    return _flipped(Filters(text, {}, loaded.weight, loaded.bias, spacing, () if listed else (path,)), settings)
 
 
 def _flipped(filters: Filters, settings: Settings) -> Filters:
@@ -107,8 +109,9 @@ def _safetensors(filters: Filters) -> bytes:
 def _nifti(filters: Filters) -> bytes:
     """Return a NIfTI of x, y, z and, where there are several filters, c; its middle lies at 0 mm."""
     from nibabel.nifti1 import Nifti1Image
+    from nibabel.nifti2 import Nifti2Image
 
-    volume = _plain(filters.weight.astype(np.float32))
+    volume = _plain(rounded(filters.weight, np.dtype(np.float32)))
     if volume.ndim == 5:
         if volume.shape[1] > 1:
             raise ArgumentError(f"a NIfTI has no place for {volume.shape[1]} input channels; use .npz or .safetensors")
@@ -116,7 +119,7 @@ def _nifti(filters: Filters) -> bytes:
     z, y, x = filters.spacing or (1.0, 1.0, 1.0)
     affine = np.diag([x, y, z, 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(volume.shape[-1:-4:-1]) - 1) / 2)
-    image = Nifti1Image(volume.T, affine)
+    image = (Nifti2Image if max(volume.shape) > MOST_NIFTI1 else Nifti1Image)(volume.T, affine)
     image.header.set_xyzt_units("mm")
     made: bytes = image.to_bytes()
     return made

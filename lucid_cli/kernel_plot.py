@@ -15,7 +15,8 @@ from lucid_core.optional import require
 Array = npt.NDArray[Any]
 MOST_ROWS = 8
 """Filters that are drawn, a row each."""
-FREQUENCIES = 257
+LEAST_SAMPLES = 512
+"""Samples that a transform is taken of, at least: zeros are put behind the taps."""
 LEAST_RESPONSE = 1e-3
 """Share of the sum of magnitudes that fills the panel where there is no response but roundings."""
 INCHES = 3.0
@@ -41,7 +42,7 @@ def draw(filters: Filters, path: Path, overwrite: bool) -> None:
     for row, one in zip(axes, taps, strict=True):
         _planes(figure, row[:3], one, filters.spacing or (1.0, 1.0, 1.0))
         _response(row[3], one, filters.spacing)
-    figure.suptitle(filters.name)
+    figure.suptitle(filters.name, parse_math=False)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100, metadata={"Software": None})
     write_bytes(target, file.getvalue(), overwrite)
@@ -64,10 +65,9 @@ def _response(panel: Any, taps: Array, spacing: tuple[float, float, float] | Non
     top = LEAST_RESPONSE * float(np.abs(taps).sum())
     for axis, name in enumerate("DHW"):
         along = taps.sum(axis=tuple(one for one in range(3) if one != axis))
-        frequencies = np.linspace(0, 0.5, FREQUENCIES)
-        waves = np.exp(-2j * np.pi * frequencies[:, np.newaxis] * np.arange(len(along)))
+        response = np.abs(np.fft.rfft(along, max(LEAST_SAMPLES, len(along))))
+        frequencies = np.linspace(0, 0.5, len(response))
         scale = 1.0 if spacing is None else spacing[axis]
-        response = np.abs(waves @ along)
         top = max(top, 1.05 * response.max())
         panel.plot(frequencies / scale, response, label=name, linestyle=("-", "--", ":")[axis])
     panel.set(title="frequency response", xlabel=f"cycles / {'voxel' if spacing is None else 'mm'}", ylim=(0, top or 1))

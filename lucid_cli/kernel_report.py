@@ -1,6 +1,7 @@
 """Kernels in words: the list of all, and what one holds."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ SHOWN_FILTERS, SHOWN_TAPS = 8, 9
 """Filters, and taps along an axis, that the table shows."""
 MOST_TAPS = 1 << 20
 """Taps that the JSON holds; more are left out."""
+MOST_RANKED = 1 << 17
+"""Taps of a kernel whose rank is found."""
 NO_RANK = 1e-7
 """Singular values below this share of the largest are 0: the precision of float32."""
 
@@ -42,8 +45,8 @@ def listing_json() -> str:
     return json.dumps(found, indent=2) + "\n"
 
 
-def describe(filters: Filters) -> dict[str, Any]:
-    """Return what is known of filters: an entry of `filters` for each, taps left out where they are too many."""
+def describe(filters: Filters, most: int | None = None) -> dict[str, Any]:
+    """Return what is known of filters: an entry of `filters` for each up to `most`, taps only where they are few."""
     channels, share, *size = filters.weight.shape
     taps = filters.weight.reshape(-1, *size)
     steps = filters.spacing
@@ -55,25 +58,29 @@ def describe(filters: Filters) -> dict[str, Any]:
         "bias": None if filters.bias is None else filters.bias.tolist(),
         "size": list(size),
         "size_mm": None if steps is None else [count * step for count, step in zip(size, steps, strict=True)],
-        "filters": [_one(one, with_taps=taps.size <= MOST_TAPS) for one in taps],
+        "filters": [_one(one, with_taps=taps.size <= MOST_TAPS) for one in taps[:most]],
     }
 
 
 def _one(taps: Array, *, with_taps: bool) -> dict[str, Any]:
     exact = taps.astype(np.float64)
     ranks = [rank(np.moveaxis(exact, axis, 0).reshape(exact.shape[axis], -1)) for axis in range(3)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(exact.sum())
     return {
-        "sum": float(exact.sum()),
-        "centre": centre(exact),
+        "sum": total if math.isfinite(total) else None,
+        "centre": centre(exact) if math.isfinite(total) else None,
         "rank": ranks,
-        "separable": max(ranks) <= 1,
+        "separable": None if None in ranks else set(ranks) <= {0, 1},
         "taps": exact.tolist() if with_taps else None,
     }
 
 
-def rank(matrix: Array) -> int:
-    """Return the rank of a matrix, but for float32 roundings."""
-    values = np.linalg.svd(matrix, compute_uv=False)
+def rank(matrix: Array) -> int | None:
+    """Return the rank of a matrix, but for float32 roundings; None where it is too large to be found soon."""
+    if matrix.size > MOST_RANKED:
+        return None
+    values = np.linalg.svd(matrix / (np.abs(matrix).max(initial=0) or 1.0), compute_uv=False)
     return int((values > NO_RANK * values.max(initial=0)).sum())
 
 
@@ -84,7 +91,7 @@ def dump(filters: Filters) -> str:
 
 def table(filters: Filters) -> str:
     """Return a line a property, and the taps along the three axes through the middle."""
-    found = describe(filters)
+    found = describe(filters, SHOWN_FILTERS)
     rows = [("kernel", filters.name)]
     options = ", ".join(f"{name} {_list(one)}" for name, one in found["options"].items())
     rows += [("made from", options + (", in voxels" if filters.spacing else ""))] if options else []
@@ -93,7 +100,7 @@ def table(filters: Filters) -> str:
     channels, share, *_ = found["shape"]
     rows.append(("filters", f"{channels} of {share} channels, {found['dtype']}" + (", bias" if found["bias"] else "")))
     taps = filters.weight.reshape(-1, *found["size"])
-    for number, one in enumerate(found["filters"][:SHOWN_FILTERS]):
+    for number, one in enumerate(found["filters"]):
         rows += _filter_rows(number if len(taps) > 1 else None, one, taps[number])
     if len(taps) > SHOWN_FILTERS:
         rows.append(("", f"and {len(taps) - SHOWN_FILTERS} more; --json shows all"))
@@ -103,13 +110,14 @@ def table(filters: Filters) -> str:
 def _filter_rows(number: int | None, one: dict[str, Any], taps: Array) -> list[tuple[str, str]]:
     """Return the rows of a filter, headed by its number where there are several."""
     middle = "none, the sum is 0" if one["centre"] is None else f"{_list(one['centre'])} voxels from the middle"
-    kind = "separable" if one["separable"] else "not separable"
+    kind = {True: "separable", False: "not separable", None: "not looked for, the kernel is large"}[one["separable"]]
+    ranks = "" if one["separable"] is None else f"{_list(one['rank'])} along D, H, W: "
     d, h, w = (size // 2 for size in taps.shape)
     return [
         *([] if number is None else [(f"filter {number}", "")]),
-        ("sum", f"{round(one['sum'], 9) + 0.0:.6g}"),
+        ("sum", "beyond float64" if one["sum"] is None else f"{round(one['sum'], 9) + 0.0:.6g}"),
         ("centre", middle),
-        ("rank", f"{_list(one['rank'])} along D, H, W: {kind}"),
+        ("rank", ranks + kind),
         ("along D", _taps(taps[:, h, w])),
         ("along H", _taps(taps[d, :, w])),
         ("along W", _taps(taps[d, h])),
@@ -122,7 +130,7 @@ def _list(values: Any, between: str = ",") -> str:
 
 def _taps(values: Array) -> str:
     """Return taps, of a long axis those around the middle."""
-    spare = max(0, len(values) - SHOWN_TAPS) // 2
-    shown = values[spare : spare + SHOWN_TAPS]
-    text = " ".join(f"{one + 0.0:.4g}" for one in shown)
-    return f"... {text} ..." if spare else text
+    first = max(0, len(values) - SHOWN_TAPS) // 2
+    shown = values[first : first + SHOWN_TAPS]
+    before, behind = ("... " if first else ""), (" ..." if first + SHOWN_TAPS < len(values) else "")
+    return before + " ".join(f"{one + 0.0:.4g}" for one in shown) + behind

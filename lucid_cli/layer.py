@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import lucid_core
-from lucid_cli.named import given_options, made
+from lucid_cli.named import given_options, made, rounded
 from lucid_cli.options import Settings, Sizes
 from lucid_cli.output import check_memory
 from lucid_cli.weights import Weights, load
@@ -128,7 +128,7 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
     if outputs > MOST_CHANNELS:
         raise LimitError(f"the kernel would make {outputs} channels one by one; legal: at most {MOST_CHANNELS}")
     check_memory(channels * kernel.bank.nbytes, "the kernel, once a channel,")
-    weight = np.tile(kernel.bank.astype(dtype)[:, np.newaxis], (channels, 1, 1, 1, 1))
+    weight = np.tile(rounded(kernel.bank, dtype)[:, np.newaxis], (channels, 1, 1, 1, 1))
     layer = _layer(settings, weight, None, channels, "valid" if kernel.pools else "same", "replicate", kernel.stride)
     return replace(layer, kernel=kernel.to_json())
 
@@ -136,18 +136,9 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
 def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer:
     if settings.bias and weights.bias is None:
         raise ShapeError(f"--bias: the weights {settings.weights} hold no bias; leave the option out")
-    bias = None if settings.bias is False or weights.bias is None else _rounded(weights.bias, dtype)
+    bias = None if settings.bias is False or weights.bias is None else rounded(weights.bias, dtype)
     in_channels = weights.in_channels(settings.groups or 1)
-    return _layer(settings, _rounded(weights.weight, dtype), bias, in_channels, 0, "zeros")
-
-
-def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Return weights or bias in the arithmetic dtype; values beyond its range are refused."""
-    with np.errstate(over="ignore"):
-        rounded = array.astype(dtype)
-    if not np.isfinite(rounded).all():
-        raise ArgumentError(f"the weights hold values beyond {dtype}; give --dtype float64")
-    return rounded
+    return _layer(settings, rounded(weights.weight, dtype), bias, in_channels, 0, "zeros")
 
 
 def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:

@@ -92,3 +92,12 @@ def _whole(size: Length, voxels: float) -> int:
     if size.unit == "vox" and voxels != int(voxels):
         raise ArgumentError(f"--size {size}: a kernel has whole voxels, not {voxels:g}")
     return max(1, int(voxels + 0.5))
+
+
+def rounded(weights: Array, dtype: np.dtype[Any]) -> Array:
+    """Return weights or bias in the arithmetic dtype; values beyond its range are refused."""
+    with np.errstate(over="ignore"):
+        made_of = weights.astype(dtype)
+    if not np.isfinite(made_of).all():
+        raise ArgumentError(f"the weights hold values beyond {dtype}; give --dtype float64")
+    return made_of

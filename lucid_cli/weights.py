@@ -5,6 +5,7 @@ KEY may also name the array itself; without it the only array of five axes is ta
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from lucid_core.registry import did_you_mean
 Array = npt.NDArray[Any]
 PAIRS = (("weight", "bias"), ("kernel", "bias"), ("kernel:0", "bias:0"), ("vars.0", "vars.1"))
 """Last names of a weight and its bias: of PyTorch, and of Keras 2 and 3."""
+SHOWN = 60
+"""Characters of a wrong list that its error repeats."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def load(text: str, axes: str = "zyx", layout: str = "torch") -> Weights:
     `axes` is the order of the kernel's axes there, zyx or xyz; `layout` is torch for (O, C/g, kernel) or keras for
     (kernel, C/g, O).
     """
-    if text.lstrip().startswith("["):
+    if is_list(text):
         return _checked("the list", _listed(text), None, axes, layout)
     path, key = split(text)
     check_input(path)
@@ -52,8 +55,15 @@ def load(text: str, axes: str = "zyx", layout: str = "torch") -> Weights:
     return _checked(str(path), weight, bias, axes, layout)
 
 
+def is_list(text: str) -> bool:
+    """Say whether a text is a list of numbers, not the name of a file."""
+    return text.lstrip().startswith("[") and not any(suffix in text.lower() for suffix in SUFFIXES)
+
+
 def split(text: str) -> tuple[Path, str | None]:
-    """Split FILE[:KEY] behind the suffix of a known format."""
+    """Split FILE[:KEY] behind the suffix of a known format, unless all of it is the name of a file."""
+    if os.path.isfile(text):  # noqa: PTH113 - false, no error, for a text that is no name
+        return Path(text), None
     match = re.fullmatch(rf"(.*(?:{'|'.join(map(re.escape, SUFFIXES))})):{{1,2}}(.+)", text, re.IGNORECASE | re.DOTALL)
     return (Path(match[1]), match[2]) if match else (Path(text), None)
 
@@ -63,8 +73,9 @@ def _listed(text: str) -> Array:
     try:
         taps = np.array(json.loads(text), np.float64)
     except (ValueError, TypeError, RecursionError) as error:
+        shown = text if len(text) < SHOWN else f"{text[:SHOWN]}..."
         raise ArgumentError(
-            f"weights {text}: not a list of numbers with rows of one length; write it like [[0,1,0],[1,-4,1],[0,1,0]]"
+            f"weights {shown}: not a list of numbers with rows of one length; write it like [[0,1,0],[1,-4,1],[0,1,0]]"
         ) from error
     return taps.reshape((1,) * (3 - taps.ndim) + taps.shape)
 
@@ -92,7 +103,7 @@ def _only(arrays: ArrayFile, key: str | None) -> tuple[str, str | None]:
     shapes = {name: arrays.shape(name) for name in arrays.names}
     found = [name for name, shape in shapes.items() if len(shape) == 5]
     if key is None and len(found) == 1:
-        for weight, bias in PAIRS:
+        for weight, bias in (*PAIRS, ("vars/0", "vars/1")):
             beside = found[0].removesuffix(weight) + bias
             if found[0].endswith(weight) and beside in arrays.known:
                 return found[0], beside
@@ -122,8 +133,8 @@ def _checked(name: str, weight: Array, bias: Array | None, axes: str, layout: st
             + ("" if layout == "keras" else "; is it of Keras? then say --weights-layout keras")
         )
     for part, array in (("weight", weight), ("bias", bias)):
-        if array is not None and array.dtype.kind not in "fiu":
-            raise InputError(f"{what}: the {part} has dtype {array.dtype}; legal: real numbers")
+        if array is not None and (array.dtype.kind not in "fiu" or array.dtype.itemsize > 8):
+            raise InputError(f"{what}: the {part} has dtype {array.dtype}; legal: real numbers of at most 64 bits")
         if array is not None and not np.isfinite(array).all():
             raise InputError(f"{what}: the {part} holds NaN or infinite values")
     if axes == "xyz":

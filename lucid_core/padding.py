@@ -41,7 +41,7 @@ def padding_mode(name: str) -> str:
         return name
     legal = ", ".join(PADDING_MODES)
     for mode in PADDING_MODES.values():
-        if name in (mode.numpy, mode.scipy, mode.torch, mode.scipy_grid):
+        if name and name in (mode.numpy, mode.scipy, mode.torch, mode.scipy_grid):
             raise ArgumentError(f"padding_mode {name!r} is called {mode.name!r} here; legal: {legal}")
     raise ArgumentError(f"unknown padding_mode {name!r}; legal: {legal}.{did_you_mean(name, PADDING_MODES)}")
 

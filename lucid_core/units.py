@@ -52,7 +52,7 @@ class Length:
 
     def __str__(self) -> str:
         same = len(set(self.values)) == 1
-        return ",".join(f"{value:.10g}" for value in self.values[: 1 if same else 3]) + self.unit
+        return ",".join(_plain(value) for value in self.values[: 1 if same else 3]) + self.unit
 
     def millimetres(self) -> Spacing:
         """Return the length in mm along D, H, W; a length in voxels is an `ArgumentError`."""
@@ -72,6 +72,12 @@ class Length:
             )
         d, h, w = (length / step for length, step in zip(self.millimetres(), spacing, strict=True))
         return d, h, w
+
+
+def _plain(value: float) -> str:
+    """Return a number with as many digits as tell it from others."""
+    short = f"{value:.10g}"
+    return short if float(short) == value else repr(value)
 
 
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -31,11 +31,11 @@ def _dotted(found: Iterable[str]) -> dict[str, str]:
     """Name the datasets of HDF5 groups as the arrays of other files: `/conv/weight` is `conv.weight`, and itself."""
     names = {name: name for name in found}
     for name in tuple(names):
-        names[f"/{name}"] = name
+        names.setdefault(f"/{name}", name)
         group, _, last = name.rpartition("/")
         if group.endswith("vars"):  # Keras 3 numbers the variables of a layer
             group, last = group.removesuffix("vars").rstrip("/"), f"vars.{last}"
         if group and last in LAST_NAMES:
             for key in (group, f"/{group}", group.replace("/", ".")):
-                names[f"{key}.{last}"] = name
+                names.setdefault(f"{key}.{last}", name)
     return names

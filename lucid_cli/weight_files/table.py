@@ -1,4 +1,7 @@
-"""`.csv` and `.txt`: rows of numbers along W, a line each; a blank line begins the next plane along D. `#` comments."""
+"""`.csv` and `.txt`: rows of numbers along W, a line each; a blank line begins the next plane along D. `#` comments.
+
+Commas, or semicolons, or else blanks stand between numbers; a number has a decimal point.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,19 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid_cli.weight_files import Array, ArrayFile, check_size
+from lucid_cli.weight_files import Array, ArrayFile
 from lucid_core.errors import InputError
+
+MOST_BYTES = 1 << 23
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ArrayFile]:
-    """Read the table: commas, semicolons or blanks stand between numbers."""
-    check_size(path, "the table", path.stat().st_size)
+    """Read the table."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise InputError(f"weights {path}: a table of {size} bytes; legal: at most {MOST_BYTES}; use .npy or .npz")
     planes: list[list[list[float]]] = [[]]
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        cells = [cell for cell in re.split(r"[,;\s]+", line.partition("#")[0].strip()) if cell]
-        if cells:
-            planes[-1].append([_number(cell, path, number) for cell in cells])
+        text = line.partition("#")[0].strip()
+        if text:
+            between = next((mark for mark in ";," if mark in text), None)
+            planes[-1].append([_number(cell.strip(), path, number) for cell in text.split(between)])
         elif planes[-1] and "#" not in line:
             planes.append([])
     taps = _regular([plane for plane in planes if plane], path)
@@ -27,10 +36,9 @@ def opened(path: Path) -> Iterator[ArrayFile]:
 
 
 def _number(cell: str, path: Path, line: int) -> float:
-    try:
-        return float(cell)
-    except ValueError as error:
-        raise InputError(f"weights {path}, line {line}: {cell!r} is not a number") from error
+    if not NUMBER.fullmatch(cell):
+        raise InputError(f"weights {path}, line {line}: {cell!r} is not a number")
+    return float(cell)
 
 
 def _regular(planes: list[list[list[float]]], path: Path) -> Array:

@@ -26,9 +26,11 @@ def make(
     """
     if wavelength is None:
         raise ArgumentError("the kernel 'gabor' needs its wavelength, such as --wavelength 6mm")
-    length = math.hypot(*direction)
-    if not length:
+    longest = max(map(abs, direction))
+    if not longest:
         raise ArgumentError("the kernel 'gabor' needs a direction that is not 0,0,0, such as --direction 0,1,1")
+    direction = (direction[0] / longest, direction[1] / longest, direction[2] / longest)
+    length = math.hypot(*direction)
     taps = smooth(widths("gabor", sigma, fwhm), truncate)
     turns = sum(
         (part / length / wave) * (np.arange(size) - size // 2).reshape([-1 if axis == own else 1 for axis in range(3)])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import HermiteE
 
 from lucid_core.errors import ArgumentError
-from lucid_core.kernels import NamedKernel, Taps, bounded, outer
+from lucid_core.kernels import MOST_TAPS, NamedKernel, Taps, bounded, outer
 
 TRUNCATE = 4.0
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
@@ -38,7 +38,7 @@ def smooth(sigma: Vector, truncate: float, orders: tuple[int, int, int] = (0, 0,
     The derivative of order n of a Gaussian g is (-1 / sigma)^n He_n(t / sigma) g(t), He the Hermite polynomials; a
     cross-correlation with it mirrored differentiates. Raises `ArgumentError` where it is truncated to nothing.
     """
-    radii = [int(truncate * width + 0.5) for width in sigma]
+    radii = [int(min(truncate * width + 0.5, MOST_TAPS)) for width in sigma]
     bounded(tuple(2 * radius + 1 for radius in radii))
     for width, radius, order in zip(sigma, radii, orders, strict=True):
         if 2 * radius < order:

@@ -151,11 +151,50 @@ def test_without_matplotlib_the_extra_is_named(folder, monkeypatch):
     assert contents(folder) == {}
 
 
+@pytest.mark.parametrize(("size", "marks"), ((9, (False, False)), (10, (False, True)), (11, (True, True))))
+def test_taps_that_are_left_out_are_marked(size, marks):
+    (row,) = (
+        line for line in ok("kernel", "show", "box", "--size", f"1,1,{size}vox").out.splitlines() if "along W" in line
+    )
+    assert ("W  ..." in row, row.endswith(" ...")) == marks
+
+
+def test_large_kernels_are_shown_and_drawn_in_bounded_time(folder):
+    pytest.importorskip("matplotlib")
+    table = ok("kernel", "show", "box", "--size", "1000000,1,1vox", "--plot", "k.png").out
+    assert "      rank  not looked for, the kernel is large\n" in table
+    assert Path("k.png").read_bytes().startswith(PNG)
+
+
+def test_a_kernel_longer_than_a_nifti_1_axis_is_a_nifti_2(folder):
+    ok("kernel", "save", "box", "--size", "40000,1,1vox", "-o", "k.nii")
+    assert nib.load("k.nii").shape == (1, 1, 40000)
+
+
+def test_values_beyond_floats(folder):
+    np.save("w.npy", np.full((3, 3, 3), 1e308))
+    found = shown("w.npy")["filters"][0]
+    assert (found["sum"], found["centre"], found["rank"]) == (None, None, [1, 1, 1])
+    assert "sum  beyond float64" in ok("kernel", "show", "w.npy").out
+    result = run("kernel", "save", "w.npy", "-o", "k.nii")
+    assert (result.code, "values beyond float32" in result.err) == (2, True)
+    make_volume("a.npy", noise(3, 3, 3))
+    result = run("apply", "a.npy", "-o", "b.npy", "--kernel", "unsharp", "--sigma", "1vox", "--amount", "1e300")
+    assert (result.code, "values beyond float32; give --dtype float64" in result.err) == (2, True)
+
+
+def test_a_name_with_signs_of_formulas_is_drawn(folder):
+    pytest.importorskip("matplotlib")
+    np.save("a$\\foo$.npy", np.ones((3, 3, 3)))
+    ok("kernel", "show", "a$\\foo$.npy", "--plot", "k.png")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     (
         ("show gausian --sigma 1vox", 2, "unknown kernel or file of weights 'gausian'; legal: box, "),
         ("show gaussian", 2, "needs its width"),
+        ("show gaussian --sigma 100vox --truncate 1e308", 6, "takes too much memory"),
         ("show gaussian --sigma 1mm", 2, "needs the spacing of the volume"),
         ("show box --size 3vox --weights-axes xyz", 2, "--weights-axes belongs to a file of weights"),
         ("show w.npz --sigma 1vox", 2, "--sigma belongs to a named kernel, and 'w.npz' is a file of weights"),

@@ -91,7 +91,8 @@ def test_keras_layouts(folder):
         file["layers/conv3d/vars/0"] = keras
         file["layers/conv3d/vars/1"] = BIAS
     np.savez("plain.npz", **{"conv.kernel": keras, "conv.bias": BIAS})
-    for text in ("two.h5:model_weights/conv3d/conv3d", "three.weights.h5:layers/conv3d", "plain.npz:conv"):
+    texts = ("two.h5:model_weights/conv3d/conv3d", "three.weights.h5:layers/conv3d", "plain.npz:conv")
+    for text in (*texts, "two.h5", "three.weights.h5", "plain.npz"):
         found = load(text, layout="keras")
         np.testing.assert_array_equal(found.weight, WEIGHT)
         np.testing.assert_array_equal(found.bias, BIAS)
@@ -175,6 +176,7 @@ def test_what_kernel_save_writes_as_nifti_is_read_again(folder):
         ("1 2\n3 4\n\n5 6\n7 8\n", [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]),
         ("# a comment\n1;-2e-3 # here too\n\n\n\n0.5;4\n", [[[1, -2e-3]], [[0.5, 4]]]),
         ("\ufeff7", [[[7]]]),
+        (" 1 , 2 \n 3,\t4", [[[1, 2], [3, 4]]]),
     ),
 )
 @pytest.mark.parametrize("suffix", (".csv", ".txt"))
@@ -191,6 +193,11 @@ def test_a_table(folder, text, taps, suffix):
         ("", "rows of no numbers"),
         ("1,2\n3,x\n", "line 2: 'x' is not a number"),
         ("1,nan", "holds NaN"),
+        ("1,,3\n4,,6\n", "line 1: '' is not a number"),
+        ("1,2,\n", "line 1: '' is not a number"),
+        ("0,5;1,5\n", "line 1: '0,5' is not a number"),
+        ("1_000", "line 1: '1_000' is not a number"),
+        ("0x10", "line 1: '0x10' is not a number"),
     ),
 )
 def test_what_is_no_table(folder, text, words):
@@ -221,6 +228,54 @@ def test_a_list(folder, text, shape):
 def test_what_is_no_list_of_numbers(text):
     with pytest.raises((ArgumentError, InputError), match=r"not a list of numbers|holds NaN"):
         load(text)
+
+
+def test_a_table_of_megabytes_is_refused(folder):
+    Path("k.csv").write_bytes(b"1\n" * 5_000_000)
+    with pytest.raises(InputError, match="a table of 10000000 bytes; legal: at most 8388608"):
+        load("k.csv")
+
+
+def test_the_error_of_a_long_list_is_short():
+    with pytest.raises(ArgumentError) as raised:
+        load("[" * 60000 + "]")
+    assert len(str(raised.value)) < 250
+
+
+@pytest.mark.parametrize("name", ("[x].npy", "[1,2].npy", "d.csv:w.npy"))
+def test_a_file_is_taken_by_its_whole_name(folder, name):
+    np.save(name, np.arange(27.0).reshape(3, 3, 3))
+    assert load(name).weight.sum() == 351
+
+
+def test_a_dataset_keeps_its_own_name(folder):
+    with h5py.File("w.h5", "w") as file:
+        file["conv.weight"] = WEIGHT
+        file["conv/weight"] = 2 * WEIGHT
+    np.testing.assert_array_equal(load("w.h5:conv.weight").weight, WEIGHT)
+    np.testing.assert_array_equal(load("w.h5:conv/weight").weight, 2 * WEIGHT)
+
+
+def test_types_that_numpy_has_not_are_named(folder):
+    pytest.importorskip("safetensors")
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [1, 1, 1], "data_offsets": [0, 2]}}).encode()
+    Path("w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    with pytest.raises(InputError, match="w has dtype BF16; legal: F64, F32"):
+        load("w.safetensors")
+    np.save("w.npy", np.ones((1, 1, 1), np.longdouble))
+    with pytest.raises(InputError, match="legal: real numbers of at most 64 bits"):
+        load("w.npy")
+
+
+@pytest.mark.torch
+def test_dictionaries_in_dictionaries_end(folder):
+    torch = pytest.importorskip("torch")
+    tree = {"w": torch.zeros(3, 3, 3)}
+    for _ in range(30):
+        tree = {"a": tree, "b": tree}
+    torch.save(tree, "bomb.pt")
+    with pytest.raises(InputError, match=r"bomb\.pt"):
+        load("bomb.pt")
 
 
 def test_a_list_of_four_axes_is_no_kernel():

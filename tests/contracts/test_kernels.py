@@ -241,6 +241,13 @@ def test_gabor_is_a_wave_under_a_gaussian():
     assert taps("gabor", sigma=sigma, wavelength=wavelength, phase=90.0).sum() == pytest.approx(0, abs=1e-15)
 
 
+def test_only_the_direction_of_a_direction_counts():
+    options = {"sigma": (1.0,) * 3, "wavelength": (4.0,) * 3}
+    for scale in (1e-300, 3.0, 1.7e308):
+        found = taps("gabor", **options, direction=(scale, scale, scale))
+        np.testing.assert_allclose(found, taps("gabor", **options, direction=(1.0, 1.0, 1.0)), atol=1e-16)
+
+
 def test_gabor_runs_along_w_unless_said():
     options = {"sigma": (1.0,) * 3, "wavelength": (4.0,) * 3}
     np.testing.assert_array_equal(taps("gabor", **options), taps("gabor", **options, direction=(0.0, 0.0, 7.0)))

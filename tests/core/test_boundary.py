@@ -110,6 +110,11 @@ def test_what_is_no_name(name):
         padding_mode(name)
 
 
+def test_no_name_is_no_name():
+    with pytest.raises(ArgumentError, match="unknown padding_mode ''"):
+        padding_mode("")
+
+
 def test_an_unknown_name():
     with pytest.raises(ArgumentError, match=r"unknown padding_mode 'replicated'; legal: .*Did you mean 'replicate'"):
         padding_mode("replicated")

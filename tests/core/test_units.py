@@ -61,6 +61,11 @@ def test_a_length_reads_back_what_it_prints(values, unit):
     assert Length.parse(str(Length(values, unit))) == Length(values, unit)
 
 
+@given(st.floats(1e-6, 1e9))
+def test_no_digit_is_lost(value):
+    assert Length.parse(str(Length((value, value, value), "mm"))).values[0] == value
+
+
 def test_str_is_short():
     assert str(Length((1.5, 1.5, 1.5), "mm")) == "1.5mm"
     assert str(Length((3, 5, 3), "vox")) == "3,5,3vox"
