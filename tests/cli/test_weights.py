@@ -144,7 +144,7 @@ def test_layers_that_torch_saved(folder, options, suffix):
 def test_a_pickle_that_is_more_than_weights_is_refused(folder):
     torch = pytest.importorskip("torch")
     torch.save(torch.nn.Conv3d(1, 1, 3), "model.pt")
-    with pytest.raises(InputError, match=r"model\.pt: cannot be loaded as weights only: .*; save what state_dict"):
+    with pytest.raises(InputError, match=r"model\.pt: cannot be loaded as weights only: .*; save what its state_dict"):
         load("model.pt")
 
 

@@ -267,6 +267,9 @@ def test_what_waits_for_the_rest_of_its_block_takes_memory(depth, waits):
         (problem(1, 1, (512, 700, 700), (15, 1, 1)), 4, "direct", (16, 350, 700)),
         (problem(8, 8, (181, 217, 181), padding=1), 3, "direct", (16, 217, 181)),
         (problem(1, 1, (8, 4000, 4000), padding=1), 2, "direct", (1, 500, 4000)),
+        (problem(1, 1, (64, 64, 64), padding=1, batch=4), 2, "direct", (32, 64, 64)),
+        (problem(1, 1, (64, 64, 64), padding=1, batch=3), 4, "direct", (11, 64, 64)),
+        (problem(1, 1, (64, 64, 64), padding=1, batch=16), 2, "direct", (64, 64, 64)),
         (problem(1, 1, (8, 4000, 4000), padding=1), 2, "gemm", (1, 1000, 4000)),
     ),
 )

@@ -52,13 +52,18 @@ class Survey:
     def stages(self, module: Path, line: int, seconds: float) -> list[list[str]]:
         """Return tests that run a line of a module: those that run the least beside it, then a case of every other.
 
-        A line that only an import runs is tested by what runs any line of its module.
+        A line that only an import runs is tested by every file of tests that runs any line of its module.
         """
         lines = self._lines[str(module.resolve())]
-        found = lines.get(line) or set().union(*lines.values())
+        found = lines.get(line) or self._beside(set().union(*lines.values()))
         first = self._within(FIRST_SECONDS, sorted(found, key=lambda name: (self._reach[name], name)))
         others = self._within(seconds, self._by_case(found.difference(first)))
         return [stage for stage in (first, others) if stage]
+
+    def _beside(self, names: set[str]) -> set[str]:
+        """Return all tests of the files that hold some."""
+        files = {name.partition("::")[0] for name in names}
+        return {name for name in self._seconds if name.partition("::")[0] in files}
 
     def _by_case(self, names: set[str]) -> list[str]:
         """Return the fastest case of every test, then the second of each, and so on."""
