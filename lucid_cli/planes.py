@@ -45,7 +45,6 @@ class PlaneWindow:
             self._keep = self.shape[2]
             self._advance(self.shape[2])
             self._batch, self._next = self._batch + 1, 0
-            self._pieces.clear()
         self._keep = plane
         self._drop()
 

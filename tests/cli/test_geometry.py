@@ -339,6 +339,7 @@ class TestHdf5:
         source = self.volume(tmp_path / "a.h5", element_size_um=value)
         ok("apply", source, "-o", tmp_path / "b.h5", "--kernel", "identity", "-q")
         assert ok("info", source, "--spacing").out == "unknown\n"
+        assert "element_size_um" not in self.attributes(tmp_path / "b.h5")
 
     @pytest.mark.parametrize(
         ("units", "factor"),

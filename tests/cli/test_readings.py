@@ -1,5 +1,6 @@
 """What reading and writing a file is said to take, to the byte: the promise of `--max-memory` is a sum of these."""
 
+import itertools
 import math
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from lucid_cli.boxes import convert, cut_box
 from lucid_cli.formats import format_of, parse_spec
+from lucid_cli.rawfile import WatchedFile, _runs
 from lucid_cli.volumes import Reading, Target, Writing
 from lucid_core.problem import conv_problem, layer_arguments
 from tests.cli.conftest import SIZE, make_volume, noise, npy_bytes
@@ -174,3 +176,36 @@ def test_scaling_is_in_float64():
     np.testing.assert_array_equal(out, (stored * 0.1 + 1e6).astype(np.float32))
     convert(stored, None, out)
     np.testing.assert_array_equal(out, stored)
+
+
+def test_a_watched_file_keeps_its_first_error_and_lets_the_rest_pass(folder):
+    with WatchedFile("a", "w+b") as file:
+        assert (file.write(np.arange(3)), file.truncate(10), file.error) == (24, 10, None)
+        file.check()
+    with WatchedFile("/dev/full", "r+b") as file:
+        assert (file.write(b"abcd"), file.write(b"ab"), file.truncate(7), file.truncate()) == (4, 2, 7, 0)
+        with pytest.raises(OSError, match="No space left"):
+            file.check()
+    with WatchedFile("/dev/full", "r+b") as file:
+        assert (file.truncate(7), file.write(b"ab")) == (7, 2)
+        with pytest.raises(OSError, match="Invalid argument"):
+            file.check()
+    assert Path("a").stat().st_size == 10
+
+
+@given(st.data())
+def test_runs_are_the_values_of_a_box_in_order(data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
+    box = tuple(slice(start := data.draw(st.integers(0, n - 1)), data.draw(st.integers(start + 1, n))) for n in shape)
+    expected = np.arange(math.prod(shape)).reshape(shape)[box].ravel()
+    runs = list(_runs(shape, box))
+    np.testing.assert_array_equal(np.concatenate([np.arange(at, at + count) for at, count in runs]), expected)
+    inner = math.prod(
+        itertools.takewhile(lambda n: n, (n * (box[axis] == slice(0, n)) for axis, n in rank_down(shape)))
+    )
+    assert all(count % inner == 0 for _, count in runs)
+    assert len(runs) == 1 or len(runs) <= math.prod(one.stop - one.start for one in box[:-1])
+
+
+def rank_down(shape):
+    return [(axis, shape[axis]) for axis in range(len(shape) - 1, 0, -1)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lucid_cli import compression, planes, streams
 from lucid_cli.crc import combined
-from tests.cli.conftest import contents, make_volume, noise, ok, program, run, save_weights
+from tests.cli.conftest import contents, make_volume, noise, ok, program, read_volume, run, save_weights
 
 STREAMS = (".nii.gz", ".nii.zst")
 SIZE = (7, 6, 5)
@@ -257,3 +257,13 @@ class TestPipes:
             process.stdout.close()
             assert process.wait() == 141
             assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("suffix", (".nii.gz", ".nii.zst"))
+@pytest.mark.parametrize("channels", (1, 2))
+def test_planes_larger_than_a_block_come_in_pieces(folder, suffix, channels):
+    make_volume("a.npy", noise(3, 300, 301))
+    layer = ("--kernel-size", 1, "--out-channels", channels, "--tile", "2,300,150")
+    ok("apply", "a.npy", "-o", f"b{suffix}", *layer)
+    ok("apply", "a.npy", "-o", "b.nii", *layer)
+    np.testing.assert_array_equal(read_volume(f"b{suffix}"), read_volume("b.nii"))
