@@ -106,7 +106,7 @@ def _changes(node: ast.AST) -> Iterator[Change]:
             yield _set(node, "value", _other(value))
         case ast.If() | ast.While() | ast.IfExp():
             yield _set(node, "test", ast.UnaryOp(ast.Not(), node.test), f"if not ({_short(ast.unparse(node.test))})")
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr()) if ast.unparse(node.value) != "None":
             yield _set(node, "value", ast.Constant(None), f"{_short(ast.unparse(node))} -> return None")
         case ast.Expr(value=ast.Call()):
             yield _set(node, "value", ast.Constant(None), f"without {_short(ast.unparse(node))}")
@@ -125,7 +125,7 @@ def _other(value: object) -> object:
         case int():
             return value + 1
         case float():
-            return value * 2
+            return value * 2 or 1.0
         case str() if value and " " not in value:
             return f"{value}X"
         case bytes() if value:
