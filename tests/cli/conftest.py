@@ -50,9 +50,14 @@ def ok(*args):
 
 
 def program(*args, **options):
-    """Start the command line as a program of its own."""
+    """Start the command line as a program of its own.
+
+    Its coverage is not measured: a signal that comes while coverage holds its lock would make the program wait for ever.
+    """
+    environment = options.pop("env", os.environ)
     return subprocess.Popen(
         [sys.executable, "-m", "lucid_cli", *map(str, args)],
+        env={name: value for name, value in environment.items() if not name.startswith("COVERAGE_")},
         **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options),
     )
 

@@ -238,14 +238,18 @@ def test_after_a_crash_of_the_machine_only_flushed_tiles_count(scene, monkeypatc
     (tmp_path / "boot").unlink()
 
 
-def test_a_journal_is_flushed_behind_its_voxels(scene, monkeypatch):
-    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.0)
-    lines = []
-    note = journal.Journal._line
-    monkeypatch.setattr(journal.Journal, "_line", lambda self, values: (lines.append(values), note(self, values)))
+@pytest.mark.parametrize("flushed", (True, False))
+def test_a_line_that_says_flushed_stands_behind_flushed_voxels(scene, monkeypatch, flushed):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.0 if flushed else 1e9)
+    events = []
+    line, flush = journal.Journal._line, journal._flush
+    monkeypatch.setattr(journal.Journal, "_line", lambda self, values: (events.append(values), line(self, values)))
+    monkeypatch.setattr(journal, "_flush", lambda path: (events.append(path), flush(path)))
     ok("apply", "a.npy", "-o", "b.npy", *LAYER, "-q", "--resume")
-    assert [line["tiles"] for line in lines[1:]] == list(range(1, 46))
-    assert all(line["flushed"] for line in lines[1:])
+    lines = [one for one in events[1:] if isinstance(one, dict)]
+    assert [one["tiles"] for one in lines] == list(range(1, 46))
+    assert all(one["flushed"] is flushed for one in lines)
+    assert [isinstance(one, dict) for one in events[1:]] == ([False, True] if flushed else [True]) * 45
 
 
 @pytest.mark.parametrize("text", ("", "no journal", '{"hashes": {}}\n', "[]\n[]\n"))
