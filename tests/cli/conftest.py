@@ -52,7 +52,7 @@ def ok(*args):
 def program(*args, **options):
     """Start the command line as a program of its own.
 
-    Its coverage is not measured: a signal that comes while coverage holds its lock would make the program wait for ever.
+    Its coverage is not measured: a signal that comes while coverage holds its lock would make it wait for ever.
     """
     environment = options.pop("env", os.environ)
     return subprocess.Popen(
