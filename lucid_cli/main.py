@@ -112,8 +112,8 @@ def _run() -> int:
 
 
 def _left(stop: BaseException) -> str:
-    """Say what a run that was ended left behind."""
-    notes = [note for error in (stop, stop.__cause__) for note in getattr(error, "__notes__", ())]
+    """Say what a run that was ended left behind; click puts an exception of its own over Python's."""
+    notes = [note for error in (stop, stop.__context__) for note in getattr(error, "__notes__", ())]
     return " ".join(notes) or "nothing was left behind."
 
 
