@@ -43,6 +43,7 @@ class Resumption:
         left = read_journal(self._path)
         if left is None:
             self._replacement.empty()
+            hidden(final, VOXELS).unlink(missing_ok=True)
         else:
             self._replacement.kept = True
             Start(self._hashes, self._plan.tile).check(left.start, final)

@@ -238,6 +238,17 @@ def test_after_a_crash_of_the_machine_only_flushed_tiles_count(scene, monkeypatc
     (tmp_path / "boot").unlink()
 
 
+@pytest.mark.parametrize("out", FORMATS)
+@pytest.mark.parametrize("resume", ((), ("--resume",)))
+def test_a_long_file_that_another_run_left_leaves_no_trace(scene, out, resume):
+    ok("apply", "a.npy", "-o", f"whole{out}", *LAYER)
+    for kind in (PARTIAL, VOXELS):
+        hidden(scene / f"b{out}", kind).write_bytes(b"left" * 2_000_000)
+    ok("apply", "a.npy", "-o", f"b{out}", *LAYER, *resume)
+    assert (scene / f"b{out}").read_bytes() == (scene / f"whole{out}").read_bytes()
+    assert hidden_names(scene) == []
+
+
 @pytest.mark.parametrize("flushed", (True, False))
 def test_a_line_that_says_flushed_stands_behind_flushed_voxels(scene, monkeypatch, flushed):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.0 if flushed else 1e9)
