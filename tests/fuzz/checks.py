@@ -11,7 +11,7 @@ from unittest import mock
 import click
 import numpy as np
 
-from lucid_cli import describe, isolation, nifti_header, report
+from lucid_cli import describe, nifti_header, report
 from lucid_cli.commands import apply
 from lucid_cli.config import ConfiguredOption, flatten, load_yaml
 from lucid_cli.formats import hdf5, parse_spec
@@ -20,6 +20,7 @@ from lucid_cli.job import Job, item, prepare
 from lucid_cli.layer import Recipe, recipe
 from lucid_cli.options import Settings
 from lucid_cli.volumes import Reading
+from lucid_cli.weight_files import hdf5 as weights_hdf5
 from lucid_cli.weights import load
 from lucid_core import machine
 from lucid_core.errors import InputError
@@ -72,7 +73,7 @@ def _read(job: Job, reading: Reading, folder: Path) -> None:
 def weights(path: Path) -> None:
     """Load weights: those without a key, and those of a key that some files have."""
     load(str(path), "zyx")
-    if path.suffix != ".npy":
+    if path.suffix not in (".npy", ".csv", ".nii"):  # which have no keys
         load(f"{path}:weight", "xyz")
 
 
@@ -117,5 +118,7 @@ class Here:
 @contextmanager
 def in_this_process() -> Iterator[None]:
     """Let HDF5 be read here, for speed; what fails is tried again without this."""
-    with mock.patch.object(isolation, "Isolated", Here), mock.patch.object(hdf5, "Isolated", Here):
+    with ExitStack() as stack:
+        for module in (hdf5, weights_hdf5):
+            stack.enter_context(mock.patch.object(module, "Isolated", Here))
         yield

@@ -47,6 +47,7 @@ JSON_WORDS = (
     *_words('"F32" "F16" "BF16" "F64" "I8" "U64" "BOOL" "F8_E4M3" "C64" "X" "\\u0000" "\\ud800" é'),
     "[" * 300,
 )
+TABLE_WORDS = (*NUMBERS, *_words(", ; # \n \n\n \t \r . - + e inf -nan 1,2 \x00 \ufeff ٣ ½"))
 YAML_WORDS = (
     *NUMBERS,
     *_words(": - ? , [ ] { } # & * ! | > ' \" % @ ` ~ null true yes no .inf .nan 1:30 0o7 0b1 2001-01-01"),
@@ -164,6 +165,11 @@ def safetensors_header(rng: random.Random, data: bytes, others: Sequence[bytes])
     return (struct.pack("<Q", len(header)) if rng.random() < 0.9 else data[:8]) + header + data[8 + size :]
 
 
+def table_words(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Change words of a table."""
+    return mutations.words(rng, data.decode("utf-8", "replace"), TABLE_WORDS).encode("utf-8", "replace")
+
+
 def yaml_words(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """Change words, and shuffle lines."""
     text = mutations.words(rng, data.decode("utf-8", "replace"), YAML_WORDS)
@@ -219,6 +225,9 @@ FUZZERS = {
             checks.weights,
             (*BYTES, *[safetensors_header] * 8),
         ),
+        Fuzzer("weights-onnx", ".onnx", seeds.onnx, checks.weights),
+        Fuzzer("weights-csv", ".csv", seeds.table, checks.weights, (*BYTES, *[table_words] * 8)),
+        Fuzzer("weights-nii", ".nii", seeds.nifti, checks.weights, _NIFTI),
         Fuzzer("yaml", ".yaml", seeds.yaml, checks.configuration, (*BYTES, *[yaml_words] * 16)),
     )
 }

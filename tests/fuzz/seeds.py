@@ -79,6 +79,22 @@ def safetensors() -> list[bytes]:
     return [save({"weight": weight}), save({"weight": weight, "bias": bias}, {"from": "here"})]
 
 
+def onnx() -> list[bytes]:
+    """Return models of one and two tensors, with values packed and listed."""
+    import onnx
+
+    weight, bias = np.ones((2, 1, 3, 3, 3), np.float32), np.ones(2, np.float32)
+    packed = [onnx.numpy_helper.from_array(array, name) for name, array in (("c.weight", weight), ("c.bias", bias))]
+    listed = [onnx.helper.make_tensor("weight", onnx.TensorProto.DOUBLE, (1, 1, 1, 2, 2), [1.0, 2, 3, 4])]
+    graphs = [onnx.helper.make_graph([], "g", [], [], tensors) for tensors in (packed[:1], packed, listed)]
+    return [onnx.helper.make_model(graph).SerializeToString() for graph in graphs]
+
+
+def table() -> list[bytes]:
+    """Return tables of numbers in every spelling."""
+    return [b"1,2,3\n4,5,6\n", b"# taps\n1 2\n3 4\n\n5 6\n7 8\n", b"1;-2e-3\n.5;4.\n", b"\xef\xbb\xbf0\r\n1\r\n"]
+
+
 def yaml() -> list[bytes]:
     """Return the configurations that come with the project, and one of all kinds of values."""
     folder = Path(__file__).parents[2] / "configs"
