@@ -227,7 +227,7 @@ FUZZERS = {
         ),
         Fuzzer("weights-onnx", ".onnx", seeds.onnx, checks.weights),
         Fuzzer("weights-csv", ".csv", seeds.table, checks.weights, (*BYTES, *[table_words] * 8)),
-        Fuzzer("weights-nii", ".nii", seeds.nifti, checks.weights, _NIFTI),
+        Fuzzer("weights-nii", ".nii", lambda: seeds.nifti()[:4], checks.weights, _NIFTI),
         Fuzzer("yaml", ".yaml", seeds.yaml, checks.configuration, (*BYTES, *[yaml_words] * 16)),
     )
 }

@@ -84,7 +84,7 @@ def onnx() -> list[bytes]:
     import onnx
 
     weight, bias = np.ones((2, 1, 3, 3, 3), np.float32), np.ones(2, np.float32)
-    packed = [onnx.numpy_helper.from_array(array, name) for name, array in (("c.weight", weight), ("c.bias", bias))]
+    packed = [onnx.numpy_helper.from_array(array, name) for name, array in (("weight", weight), ("bias", bias))]
     listed = [onnx.helper.make_tensor("weight", onnx.TensorProto.DOUBLE, (1, 1, 1, 2, 2), [1.0, 2, 3, 4])]
     graphs = [onnx.helper.make_graph([], "g", [], [], tensors) for tensors in (packed[:1], packed, listed)]
     return [onnx.helper.make_model(graph).SerializeToString() for graph in graphs]
