@@ -59,8 +59,9 @@ def centre(filters: Array) -> list[float] | None:
     total = filters.sum()
     if abs(total) <= NO_SUM * np.abs(filters).sum():
         return None
-    places = np.indices(filters.shape) - (np.array(filters.shape).reshape(3, 1, 1, 1) - 1) / 2
-    return [round(float(one), 9) + 0.0 for one in (places * filters).sum(axis=(1, 2, 3)) / total]
+    along = [filters.sum(axis=(1, 2)), filters.sum(axis=(0, 2)), filters.sum(axis=(0, 1))]
+    places = [np.arange(len(one)) - (len(one) - 1) / 2 for one in along]
+    return [round(float(at @ one / total), 9) + 0.0 for at, one in zip(places, along, strict=True)]
 
 
 def made(settings: Settings, spacing: Spacing | None) -> Kernel:

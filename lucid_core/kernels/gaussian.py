@@ -6,7 +6,6 @@ The same taps as `scipy.ndimage.gaussian_filter`, derivatives included; `truncat
 import math
 
 import numpy as np
-from numpy.polynomial.hermite_e import HermiteE
 
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import MOST_TAPS, NamedKernel, Taps, bounded, outer
@@ -52,7 +51,11 @@ def smooth(sigma: Vector, truncate: float, orders: tuple[int, int, int] = (0, 0,
 def _axis(sigma: float, radius: int, order: int) -> Taps:
     places = np.arange(-radius, radius + 1) / sigma
     values = np.exp(-0.5 * places**2)
-    taps: Taps = values / values.sum() * HermiteE.basis(order)(places) / sigma**order
+    taps: Taps = values / values.sum()
+    if order:
+        from numpy.polynomial.hermite_e import HermiteE
+
+        taps = taps * HermiteE.basis(order)(places) / sigma**order
     return taps
 
 
