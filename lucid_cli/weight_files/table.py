@@ -14,7 +14,7 @@ from lucid_cli.weight_files import Array, ArrayFile
 from lucid_core.errors import InputError
 
 MOST_BYTES = 1 << 23
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?(\d+(?:\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 @contextmanager
