@@ -8,10 +8,11 @@ from lucid_cli.formats import Spec, format_of
 from lucid_cli.options import Settings
 from lucid_cli.volumes import Reading, Source, Target, Writing
 from lucid_core import compiled, machine
+from lucid_core.arguments import triple
 from lucid_core.errors import LimitError
 from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES, Ends, Plan
 from lucid_core.planner import plan
-from lucid_core.problem import ConvProblem, triple
+from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
 from lucid_core.units import format_bytes
 

@@ -26,11 +26,12 @@ from lucid_cli.temporary import VOXELS, hidden
 from lucid_cli.volumes import Reading, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_cli.weights import split as split_weights
 from lucid_core import __version__
+from lucid_core.arguments import triple
 from lucid_core.events import Observer, Progress
 from lucid_core.execute import execute
 from lucid_core.geometry import affine_of, grid_transform, rescale, scaled
 from lucid_core.plan import Plan
-from lucid_core.problem import ConvProblem, triple
+from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
 from lucid_core.stopwatch import Stopwatch
 from lucid_core.volume import arithmetic_dtype

@@ -12,12 +12,13 @@ from lucid_cli.named import given_options, made, rounded
 from lucid_cli.options import Settings, Sizes
 from lucid_cli.output import check_memory
 from lucid_cli.weights import Weights, load
+from lucid_core.arguments import LayerArguments, layer_arguments, triple
 from lucid_core.errors import ArgumentError, LimitError, ShapeError
 from lucid_core.factors import factors
 from lucid_core.kernels import named_kernel
 from lucid_core.nn import Conv3d
 from lucid_core.planner import DEVICES
-from lucid_core.problem import ConvProblem, LayerArguments, conv_problem, layer_arguments, triple
+from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.registry import choose
 from lucid_core.units import Spacing
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_cli.options import Settings
+from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels, named_kernel, taps
-from lucid_core.problem import triple
 from lucid_core.units import Length, Spacing
 
 Array = npt.NDArray[Any]

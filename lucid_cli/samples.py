@@ -12,8 +12,9 @@ from lucid_cli.formats import SUFFIXES, format_of, parse_spec
 from lucid_cli.output import check_memory, check_target, written
 from lucid_cli.sink import CastingWriter, out_dtype
 from lucid_cli.volumes import Target
+from lucid_core.arguments import triple
 from lucid_core.geometry import affine_of
-from lucid_core.problem import ConvProblem, triple
+from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
 from lucid_core.registry import choose
 from lucid_core.units import Length

@@ -7,7 +7,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
     0  errors registry optional units padding           words
        regions pages scratch
        blas machine                                     the computer
-    1  boundary problem geometry volume                 nouns
+    1  arguments boundary problem geometry volume       nouns
     2  lattice factors weighted kernels/ algorithms/             one kernel, one way to convolve a module
        compiled/                                        what Numba compiles; imported when it is run
     3  plan cutting planner                             choice

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core.arguments import LayerArguments, Size, integer, layer_arguments
 from lucid_core.errors import ArgumentTypeError, LimitError, ShapeError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.pages import aligned
 from lucid_core.planner import plan
-from lucid_core.problem import LayerArguments, Size, conv_problem, integer, layer_arguments
+from lucid_core.problem import conv_problem
 from lucid_core.volume import ArrayReader, ArrayWriter, arithmetic_dtype, promoted
 
 Array = npt.NDArray[Any]

@@ -6,10 +6,11 @@ threads and the memory limit too, which is allowed, because no result depends on
 
 from lucid_core import compiled, machine
 from lucid_core.algorithms import algorithms, member
+from lucid_core.arguments import integer, triple
 from lucid_core.cutting import fit, tile_count
 from lucid_core.errors import ArgumentError
 from lucid_core.plan import Candidate, Ends, Plan
-from lucid_core.problem import ConvProblem, integer, triple
+from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
 from lucid_core.registry import choose
 

@@ -14,11 +14,12 @@ from lucid_cli.bench.workloads import Workload
 from lucid_cli.options import Settings
 from lucid_cli.output import check_memory
 from lucid_cli.peers import peers
+from lucid_core.arguments import triple
 from lucid_core.execute import execute
 from lucid_core.pages import aligned
 from lucid_core.plan import Candidate, Plan
 from lucid_core.planner import plan
-from lucid_core.problem import ConvProblem, triple
+from lucid_core.problem import ConvProblem
 from lucid_core.volume import ArrayReader, ArrayWriter
 
 Array = npt.NDArray[Any]

@@ -12,9 +12,10 @@ from lucid_cli.job import prepare
 from lucid_cli.layer import recipe
 from lucid_cli.options import Settings
 from lucid_cli.talk import say
+from lucid_core.arguments import LayerArguments, Size, layer_arguments, triple
 from lucid_core.factors import factors
 from lucid_core.kernels import taps
-from lucid_core.problem import ConvProblem, LayerArguments, Size, conv_problem, layer_arguments, triple
+from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.registry import choose
 from lucid_core.volume import Shape5
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core.arguments import Size, layer_arguments
 from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.functional import conv3d
 from lucid_core.nn.init import kaiming_bound, uniform
 from lucid_core.nn.module import Module, Parameter
 from lucid_core.planner import DEVICES
-from lucid_core.problem import Size, layer_arguments
 from lucid_core.registry import choose
 
 DTYPES = ("float16", "float32", "float64")

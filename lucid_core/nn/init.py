@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.problem import integer
+from lucid_core.arguments import integer
 
 _generator: Any = None
 """NumPy's random numbers are loaded when the first ones are drawn: most runs have weights of their own."""

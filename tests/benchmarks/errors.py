@@ -13,11 +13,12 @@ import numpy as np
 
 from lucid_cli.bench.verify import truth
 from lucid_core.algorithms import Algorithm, algorithms
+from lucid_core.arguments import layer_arguments
 from lucid_core.errors import LucidError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.planner import plan
-from lucid_core.problem import ConvProblem, conv_problem, layer_arguments
+from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.volume import ArrayReader, ArrayWriter
 
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")

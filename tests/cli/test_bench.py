@@ -18,10 +18,11 @@ from lucid_cli.bench.workloads import WORKLOADS
 from lucid_cli.options import Settings
 from lucid_cli.peers import peers
 from lucid_core import blas
+from lucid_core.arguments import layer_arguments
 from lucid_core.errors import RunError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.problem import conv_problem
 from tests import reference
 from tests.cli.conftest import contents, make_nifti, noise, ok, run
 

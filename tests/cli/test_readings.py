@@ -15,7 +15,8 @@ from lucid_cli.boxes import convert, cut_box
 from lucid_cli.formats import format_of, parse_spec
 from lucid_cli.rawfile import WatchedFile, _runs
 from lucid_cli.volumes import Reading, Target, Writing
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.arguments import layer_arguments
+from lucid_core.problem import conv_problem
 from tests.cli.conftest import SIZE, make_volume, noise, npy_bytes
 
 MIB = 1 << 20

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from lucid_core import machine
 from lucid_core.algorithms import Algorithm, algorithms
 from lucid_core.algorithms.gemm import panels
+from lucid_core.arguments import layer_arguments
 from lucid_core.boundary import Window
 from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.padding import PADDING_MODES
 from lucid_core.planner import plan
-from lucid_core.problem import ConvProblem, conv_problem, layer_arguments
+from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
 from lucid_core.volume import ArrayReader, ArrayWriter

@@ -20,6 +20,7 @@ import pytest
 import lucid_core
 from lucid_core import compiled, conv3d, machine, pages
 from lucid_core.algorithms import algorithms, direct_numba, winograd_numba
+from lucid_core.arguments import layer_arguments
 from lucid_core.boundary import Window
 from lucid_core.compiled import strips
 from lucid_core.errors import ExtraError
@@ -27,7 +28,7 @@ from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.padding import PADDING_MODES
 from lucid_core.planner import plan
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.problem import conv_problem
 from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
 from lucid_core.volume import ArrayReader, ArrayWriter

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import lucid_core as lucid
 from lucid_core import compiled
+from lucid_core.arguments import layer_arguments
 from lucid_core.errors import ArgumentError, ArgumentTypeError, LimitError, LucidError, ShapeError
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.problem import conv_problem
 from tests.reference import conv3d as oracle
 
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lucid_core import conv3d
+from lucid_core.arguments import layer_arguments
 from lucid_core.geometry import affine_of, grid_transform, is_usable, rescale, scaled, spacing_of
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.problem import conv_problem
 
 GRADIENT, LEVEL = np.array([1.3, -0.7, 2.1]), 11.0
 COS, SIN = np.cos(0.4), np.sin(0.4)

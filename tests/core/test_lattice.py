@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from lucid_core.arguments import layer_arguments
 from lucid_core.lattice import flat_phases, lattice, phase_bytes, taps
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.problem import conv_problem
 from lucid_core.scratch import Scratch
 
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from lucid_core import compiled, conv3d, machine, planner
 from lucid_core.algorithms import ErrorBound, algorithms
 from lucid_core.algorithms.direct import Direct
+from lucid_core.arguments import layer_arguments
 from lucid_core.cutting import FACTORING_BYTES, SLOT_BYTES, window_planes
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ExtraError, LimitError
 from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES, Ends
 from lucid_core.planner import plan
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.problem import conv_problem
 
 
 def problem(

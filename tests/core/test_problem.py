@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid_core.arguments import integer, layer_arguments, triple
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ShapeError
-from lucid_core.problem import ConvProblem, conv_problem, integer, layer_arguments, triple
+from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.regions import Region
 
 PROBLEM = ConvProblem(

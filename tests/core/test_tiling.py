@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid_core.arguments import layer_arguments
 from lucid_core.cutting import window_planes
 from lucid_core.events import Progress
 from lucid_core.execute import execute
 from lucid_core.planner import plan
-from lucid_core.problem import conv_problem, layer_arguments
+from lucid_core.problem import conv_problem
 from lucid_core.tiling import tiles
 from lucid_core.volume import ArrayReader, ArrayWriter
 from tests.reference import voxel
