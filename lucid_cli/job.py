@@ -27,6 +27,7 @@ from lucid_cli.volumes import Reading, Source, Target, VolumeInfo, Writing, five
 from lucid_cli.weights import split as split_weights
 from lucid_core import __version__
 from lucid_core.arguments import triple
+from lucid_core.compute import Filters
 from lucid_core.events import Observer, Progress
 from lucid_core.execute import execute
 from lucid_core.geometry import affine_of, grid_transform, rescale, scaled
@@ -199,7 +200,7 @@ def _convolve(
         observe(event)
 
     weight, bias = job.layer.weight, job.layer.bias
-    execute(job.plan, weight, bias, reader, writer, noted, stopwatch=job.stopwatch, finished=first)
+    execute(job.plan, [Filters(weight, bias)], reader, writer, noted, stopwatch=job.stopwatch, finished=first)
 
 
 def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str, float] | None) -> Item:

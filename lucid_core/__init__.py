@@ -7,12 +7,14 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
     0  errors registry optional units padding           words
        regions pages scratch
        blas machine                                     the computer
-    1  arguments boundary problem geometry volume       nouns
-    2  lattice factors weighted kernels/ algorithms/             one kernel, one way to convolve a module
+    1  arguments boundary normalization elementwise     nouns
+       problem stack geometry volume masked
+    2  lattice factors weighted kernels/ algorithms/    one kernel, one way to convolve a module
        compiled/                                        what Numba compiles; imported when it is run
     3  plan cutting planner                             choice
-    4  tiling events stopwatch execute                  tiles
-    5  functional nn/                                   conv3d(...) and the layer
+    4  tiling normalized compute                        one tile
+       events stopwatch execute                         all tiles
+    5  functional nn/                                   conv3d(...) and the layers
 
 Example::
 

@@ -143,6 +143,30 @@ def planes_read(region: Region, size: Triple, mode: str) -> tuple[int, int]:
     return (min(run.start for run in runs), max(run.stop for run in runs)) if runs else (0, 0)
 
 
+def voxels_read(region: Region, size: Triple, mode: str) -> Region:
+    """Return the box inside the volume that `region` takes its voxels from.
+
+    It reaches to a border behind which voxels are taken, so that the box alone has them at the same places. Where none
+    is taken it is the nearest voxel.
+    """
+    ends = zip(region.start, region.stop, size, strict=True)
+    ranges = [_range_read(start, stop, count, mode) for start, stop, count in ends]
+    return Region(_triple(low for low, _ in ranges), _triple(high for _, high in ranges))
+
+
+@lru_cache(maxsize=4096)
+def _range_read(start: int, stop: int, size: int, mode: str) -> tuple[int, int]:
+    positions = _positions(start, stop, size, mode)
+    taken = positions[positions >= 0]
+    if not taken.size:
+        nearest = min(max(start, 0), size - 1)
+        return nearest, nearest + 1
+    low, high = int(taken.min()), int(taken.max()) + 1
+    if mode == "zeros":
+        return low, high
+    return 0 if start < 0 else low, size if stop > size else high
+
+
 def _triple(values: Any) -> Triple:
     d, h, w = values
     return d, h, w

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from lucid_core.algorithms import Algorithm
-from lucid_core.boundary import planes_read
 from lucid_core.errors import LimitError
 from lucid_core.plan import Ends, Memory
-from lucid_core.problem import ConvProblem
-from lucid_core.regions import Region, Triple
+from lucid_core.regions import Triple
+from lucid_core.stack import Problem, Stack
 from lucid_core.units import format_bytes
 
+Ways = tuple[Algorithm, ...]
+"""The algorithm of each convolution of a problem."""
 SLOT_BYTES = 64 << 20
 """Memory of one tile in work that is aimed below."""
 WORTH_CUTTING = 0.75
@@ -31,24 +32,24 @@ FACTORING_BYTES = 24
 """Memory a tap while `factors` compares the product of 1-D kernels with it."""
 
 
-def choose_tile(problem: ConvProblem, way: Algorithm, threads: int, grain: Triple = (1, 1, 1)) -> Triple:
+def choose_tile(problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 1, 1)) -> Triple:
     """Cut whole planes into slabs along D, as many for each thread; then H, then W, until a tile is small.
 
     Tiles not much larger than the kernel read and compute more halo than voxels, so twice the memory is better than a
     cut that makes them read more; and cutting stops where it no longer saves memory.
     """
     depth, height, width = problem.out_size
-    extent = problem.dilation[0] * (problem.kernel_size[0] - 1)
+    extent = problem.block_shape((1, 1, 1))[0] - 1
     rounds = problem.batch * depth // max(LEAST_EXTENTS * extent * threads, 1)
     tiles = threads * min(max(rounds, 1), TILES_PER_THREAD)
     pieces = -(-tiles // max(problem.batch, 1))
     tile = _aligned((max(1, -(-depth // pieces)), height, width), problem, grain)
     least = (1, 1, 1) if grain[1:] == (1, 1) else grain
     for axis in range(3):
-        while tile[axis] > least[axis] and (size := tile_bytes(problem, way, tile)) > SLOT_BYTES:
+        while tile[axis] > least[axis] and (size := tile_bytes(problem, ways, tile)) > SLOT_BYTES:
             smaller = _halved(tile, axis, problem, grain)
-            more = _halo_share(problem, smaller) / _halo_share(problem, tile)
-            if tile_bytes(problem, way, smaller) > WORTH_CUTTING * size or (
+            more = _work_share(problem, smaller) / _work_share(problem, tile)
+            if tile_bytes(problem, ways, smaller) > WORTH_CUTTING * size or (
                 more > MORE_READ and size <= 2 * SLOT_BYTES
             ):
                 break
@@ -57,7 +58,7 @@ def choose_tile(problem: ConvProblem, way: Algorithm, threads: int, grain: Tripl
 
 
 def fit(
-    problem: ConvProblem, way: Algorithm, threads: int, ends: Ends, limit_bytes: int | None, asked: Triple | None
+    problem: Problem, ways: Ways, threads: int, ends: Ends, limit_bytes: int | None, asked: Triple | None
 ) -> tuple[Triple, int, Memory]:
     """Return the tile, the threads and the memory of a run that keeps the limit.
 
@@ -66,10 +67,10 @@ def fit(
 
     Raises `LimitError`, naming the least that would do and its largest part.
     """
-    tile = asked or choose_tile(problem, way, threads, ends.grain)
+    tile = asked or choose_tile(problem, ways, threads, ends.grain)
     tried = []
     for smaller, fewer in _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None):
-        memory = memory_of(problem, way, smaller, fewer, ends)
+        memory = memory_of(problem, ways, smaller, fewer, ends)
         if limit_bytes is None or memory.peak_bytes <= limit_bytes:
             return smaller, fewer, memory
         tried.append(memory)
@@ -88,15 +89,15 @@ def _refusal(least: Memory, limit_bytes: int, asked: Triple | None) -> LimitErro
     )
 
 
-def memory_of(problem: ConvProblem, way: Algorithm, tile: Triple, threads: int, ends: Ends) -> Memory:
+def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: Ends) -> Memory:
     """Predict the memory of a run with this tile and so many threads, part by part."""
     count = max(1, min(threads, tile_count(problem, tile)))
-    block, workspace, output = _tile_parts(problem, way, tile)
+    block, workspace, output = _tile_parts(problem, ways, tile)
     weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize + FACTORING_BYTES * problem.taps
     held = window_planes(problem, tile[0]) + 2 * (ends.planes_at_once - 1) if ends.plane else 0
     unaligned = tile[0] < problem.out_size[0] and tile[0] % ends.block != 0
     return Memory(
-        process=ends.process + ends.compiler * (way.engine == "numba"),
+        process=ends.process + ends.compiler * (any(way.engine == "numba" for way in ways)),
         weights=weights,
         blocks=count * block,
         workspace=count * workspace,
@@ -106,28 +107,50 @@ def memory_of(problem: ConvProblem, way: Algorithm, tile: Triple, threads: int, 
     )
 
 
-def tile_count(problem: ConvProblem, tile: Triple) -> int:
+def tile_count(problem: Problem, tile: Triple) -> int:
     """Return how many tiles the output is cut into."""
     return problem.batch * math.prod(-(-n // t) for n, t in zip(problem.out_size, tile, strict=True))
 
 
-def tile_bytes(problem: ConvProblem, way: Algorithm, tile: Triple) -> int:
+def tile_bytes(problem: Problem, ways: Ways, tile: Triple) -> int:
     """Return the memory of one tile in work."""
-    return sum(_tile_parts(problem, way, tile))
+    return sum(_tile_parts(problem, ways, tile))
 
 
-def _tile_parts(problem: ConvProblem, way: Algorithm, tile: Triple) -> tuple[int, int, int]:
-    itemsize = np.dtype(problem.dtype).itemsize
-    block = problem.in_channels * math.prod(problem.block_shape(tile)) * itemsize
-    return block, way.workspace(problem, tile), problem.out_channels * math.prod(tile) * itemsize
+def _tile_parts(problem: Problem, ways: Ways, tile: Triple) -> tuple[int, int, int]:
+    """Return the bytes of the padded blocks, of the workspace and of the outputs of one tile."""
+    if isinstance(problem, Stack):
+        return _stack_parts(problem, ways, tile)
+    itemsize, (way,), of_mask = np.dtype(problem.dtype).itemsize, ways, problem.of_mask
+    block = problem.block_channels * math.prod(problem.block_shape(tile)) * itemsize
+    workspace = max(way.workspace(one, tile) for one in (problem, of_mask) if one)
+    outputs = problem.out_channels + (of_mask.out_channels if of_mask else 0)
+    return block, workspace, outputs * math.prod(tile) * itemsize
 
 
-def _halo_share(problem: ConvProblem, tile: Triple) -> float:
-    """Return the input voxels that a tile reads, by its output voxels."""
-    return math.prod(problem.block_shape(tile)) / math.prod(tile)
+def _stack_parts(stack: Stack, ways: Ways, tile: Triple) -> tuple[int, int, int]:
+    """Return the parts of a tile of a stack, whose layers keep their padded blocks and results at the same time."""
+    source, *outs = stack.boxes(tile)
+    block, output = stack.in_channels * math.prod(source), stack.out_channels * math.prod(tile)
+    workspaces: dict[tuple[str, str], int] = {}
+    for number, (stage, way, out) in enumerate(zip(stack.stages, ways, outs, strict=True)):
+        if number or way.engine == "numpy":
+            block += stage.problem.in_channels * math.prod(stage.problem.block_shape(out))
+        if any(operation.joins_channels for operation in stage.operations):
+            output += (stage.problem.out_channels + 2) * math.prod(out)
+        kind = (way.name, way.engine)
+        workspaces[kind] = max(workspaces.get(kind, 0), way.workspace(stage.problem, out))
+    output += 2 * math.prod(source) * any(operation.joins_channels for operation in stack.first)
+    itemsize = np.dtype(stack.dtype).itemsize
+    return block * itemsize, sum(workspaces.values()), output * itemsize
 
 
-def _aligned(tile: Triple, problem: ConvProblem, grain: Triple) -> Triple:
+def _work_share(problem: Problem, tile: Triple) -> float:
+    """Return the work of a tile, by its output voxels."""
+    return problem.work(tile) / math.prod(tile)
+
+
+def _aligned(tile: Triple, problem: Problem, grain: Triple) -> Triple:
     """Round the sizes of a tile up to whole grains, along axes that have more than one."""
     d, h, w = (
         min(-(-count // step) * step, size) if size > step else count
@@ -136,7 +159,7 @@ def _aligned(tile: Triple, problem: ConvProblem, grain: Triple) -> Triple:
     return d, h, w
 
 
-def _halved(tile: Triple, axis: int, problem: ConvProblem, grain: Triple) -> Triple:
+def _halved(tile: Triple, axis: int, problem: Problem, grain: Triple) -> Triple:
     """Halve a tile along an axis, in whole grains as long as it has several."""
     d, h, w = (-(-count // 2) if one == axis else count for one, count in enumerate(tile))
     whole = _aligned((d, h, w), problem, grain)
@@ -144,7 +167,7 @@ def _halved(tile: Triple, axis: int, problem: ConvProblem, grain: Triple) -> Tri
 
 
 def _ever_smaller(
-    tile: Triple, threads: int, problem: ConvProblem, grain: Triple, *, fixed: bool
+    tile: Triple, threads: int, problem: Problem, grain: Triple, *, fixed: bool
 ) -> Iterator[tuple[Triple, int]]:
     """Yield tiles and threads that take less and less memory, what costs least time first."""
     for axis in range(3):
@@ -163,18 +186,17 @@ def cuts(size: int, step: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def slabs(problem: ConvProblem, depth: int) -> list[tuple[int, int]]:
+def slabs(problem: Problem, depth: int) -> list[tuple[int, int]]:
     """Return, for tiles `depth` deep, the lowest plane that each and those after it read, and the end of its own."""
     found, keep = [], problem.size[0]
     for start, stop in reversed(cuts(problem.out_size[0], depth)):
-        source = problem.input_region(Region((start, 0, 0), (stop, 1, 1)))
-        first, end = planes_read(source, problem.size, problem.padding_mode)
+        first, end = problem.planes_read(start, stop)
         keep = min(keep, first) if end else keep
         found.append((keep, end))
     return found[::-1]
 
 
-def window_planes(problem: ConvProblem, depth: int) -> int:
+def window_planes(problem: Problem, depth: int) -> int:
     """Return the most D planes of a volume that a reader without random access holds, for tiles `depth` deep."""
     most = top = 0
     for keep, end in slabs(problem, depth):

@@ -8,7 +8,7 @@ would wait for a core.
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core import blas
-from lucid_core.algorithms import member
 from lucid_core.boundary import Window, fill
+from lucid_core.compute import Filters, computation
 from lucid_core.events import Observer, Progress, ignore
 from lucid_core.plan import Plan
 from lucid_core.regions import Region
@@ -36,30 +36,27 @@ class _Work:
     def __init__(
         self,
         plan: Plan,
-        weight: Array,
-        bias: Array | None,
+        filters: Sequence[Filters],
         reader: VolumeReader,
         writer: VolumeWriter,
         stopwatch: Stopwatch,
     ) -> None:
         self.problem = plan.problem
-        self.algorithm = member(plan.algorithm, plan.engine)
-        self.prepared = self.algorithm.prepare(plan.problem, weight)
-        self.bias = bias
+        self.computation = computation(plan, filters)
         self.reader = reader
         self.writer = writer
         self._stage = stopwatch.stage
 
     def read(self, tile: Tile, scratch: Scratch) -> Window:
-        """Return the padded block of a tile: a window on the volume where it is in memory, else read and filled."""
-        problem = self.problem
+        """Return what a tile is computed from: a window on the volume where it is in memory, else a block read."""
+        dtype, mode = self.problem.dtype, self.problem.padding_mode
         with self._stage("read"):
-            volume = self.reader.view(tile.batch, problem.dtype)
+            volume = self.reader.view(tile.batch, dtype) if self.problem.keeps_input else None
             if volume is not None:
-                return Window(volume, tile.source, problem.padding_mode)
-            block = scratch.array("block", (problem.in_channels, *tile.source.shape), problem.dtype)
-            fill(block, tile.source, problem.size, problem.padding_mode, partial(self.reader.read, tile.batch))
-        return Window(block, Region((0, 0, 0), tile.source.shape), problem.padding_mode)
+                return Window(volume, tile.source, mode)
+            block = scratch.array("read", (self.problem.block_channels, *tile.source.shape), dtype)
+            fill(block, tile.source, self.problem.size, mode, partial(self.reader.read, tile.batch))
+        return Window(block, Region((0, 0, 0), tile.source.shape), mode)
 
     def forget(self, tile: Tile) -> None:
         """Let the reader drop what neither this tile nor later ones read."""
@@ -72,7 +69,7 @@ class _Work:
             out = self.writer.view(tile.batch, tile.out)
             if out is None:
                 out = scratch.array("out", (self.problem.out_channels, *tile.out.shape), self.problem.dtype)
-            self.algorithm.run(self.problem, self.prepared, self.bias, window, tile.out, out, scratch)
+            self.computation.compute(window, tile.out, out, scratch)
         return out
 
     def in_place(self, tile: Tile) -> bool:
@@ -93,8 +90,7 @@ class _Work:
 
 def execute(
     plan: Plan,
-    weight: Array,
-    bias: Array | None,
+    filters: Sequence[Filters],
     reader: VolumeReader,
     writer: VolumeWriter,
     observe: Observer = ignore,
@@ -102,11 +98,11 @@ def execute(
     stopwatch: Stopwatch | None = None,
     finished: int = 0,
 ) -> None:
-    """Carry out a plan: weight (O, C/g, K_D, K_H, K_W) and bias (O,) have the problem's dtype.
+    """Carry out a plan with the weights and biases of its convolutions, in the problem's dtype.
 
     `stopwatch` is told what threads are doing; the first `finished` tiles are taken for written, and left out.
     """
-    work = _Work(plan, weight, bias, reader, writer, stopwatch or Stopwatch())
+    work = _Work(plan, filters, reader, writer, stopwatch or Stopwatch())
     channels, total = plan.problem.out_channels, math.prod(plan.problem.out_shape)
     done = channels * sum(tile.out.voxels for tile in islice(tiles(plan), finished))
 

@@ -6,13 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core.arguments import LayerArguments, Size, integer, layer_arguments
+from lucid_core.compute import Filters
 from lucid_core.errors import ArgumentTypeError, LimitError, ShapeError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
+from lucid_core.masked import MaskedReader
+from lucid_core.normalization import Normalization, check_sums
 from lucid_core.pages import aligned
 from lucid_core.planner import plan
 from lucid_core.problem import conv_problem
-from lucid_core.volume import ArrayReader, ArrayWriter, arithmetic_dtype, promoted
+from lucid_core.registry import choose
+from lucid_core.volume import ArrayReader, ArrayWriter, VolumeReader, arithmetic_dtype, promoted
 
 Array = npt.NDArray[Any]
 
@@ -41,6 +45,9 @@ def conv3d(
     engine: str = "auto",
     accuracy: str = "componentwise",
     threads: int | None = None,
+    mask: npt.ArrayLike | None = None,
+    nan: str = "propagate",
+    outside: float = 0.0,
 ) -> Array:
     """Cross-correlate volumes with filters (never flipped), as `torch.nn.functional.conv3d` does.
 
@@ -51,6 +58,11 @@ def conv3d(
     become float32, those over 16 bits float64; float16 is computed in float32. At every voxel the error is at most
     gamma(K + 2) * (sum |x||w| + |b|), K the number of products summed (`lucid_core.algorithms.ErrorBound`).
 
+    With a `mask` (D, H, W), inside where it is neither 0 nor NaN, and with nan="renormalize", the convolution is
+    normalised: conv(M x) / conv(M) + bias, M being 1 for what is inside the mask and not NaN. Outputs whose centre lies
+    outside the mask are `outside`. padding_mode="renormalize" does it for what lies inside the volume. Each needs
+    filters whose sum is not 0; see `lucid_core.normalization`.
+
     Raises `ValueError` for arguments that do not fit, `TypeError` for a wrong type, before any work.
 
     >>> x = np.arange(27.0).reshape(1, 1, 3, 3, 3)
@@ -60,19 +72,47 @@ def conv3d(
     volumes, filters = _array("x", x), _array("weight", weight)
     offsets = None if bias is None else _array("bias", bias)
     dtype = arithmetic_dtype(volumes.dtype)
-    batch = _batch(volumes)
-    _check_dtypes(volumes, filters, offsets)
+    batch = as_batch(volumes)
+    check_dtypes(volumes, filters, offsets)
     layer = _layer(filters, offsets, stride, padding, dilation, groups, padding_mode)
     filters = filters.astype(dtype, copy=False)
+    reader, normalization = _normalized(ArrayReader(batch), mask, nan, outside)
     problem = conv_problem(
-        _shape5(batch), layer, bias=offsets is not None, dtype=dtype.name, separable=factors(filters) is not None
+        _shape5(batch),
+        layer,
+        bias=offsets is not None,
+        dtype=dtype.name,
+        separable=factors(filters) is not None,
+        normalization=normalization,
     )
-    out = _empty(problem.out_shape, dtype)
+    if problem.normalization:
+        check_sums(filters)
+    out = empty(problem.out_shape, dtype)
     chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=threads)
-    execute(chosen, filters, None if offsets is None else offsets.astype(dtype), ArrayReader(batch), ArrayWriter(out))
+    both = Filters(filters, None if offsets is None else offsets.astype(dtype))
+    execute(chosen, [both], reader, ArrayWriter(out))
     with np.errstate(over="ignore"):
         result = out.astype(promoted(volumes.dtype), copy=False)
     return result if volumes.ndim == 5 else result[0]
+
+
+def _normalized(
+    reader: VolumeReader, mask: npt.ArrayLike | None, nan: str, outside: float
+) -> tuple[VolumeReader, Normalization | None]:
+    """Return the reader of what a convolution needs, and how it is normalised."""
+    choose("nan", nan, ("propagate", "renormalize"))
+    if mask is None and nan == "propagate":
+        return reader, None
+    normalization = Normalization(mask is not None, nan == "renormalize", outside)
+    if mask is None:
+        return MaskedReader(reader, normalization, None), normalization
+    voxels = _array("mask", mask)
+    if voxels.shape != reader.shape[2:] or voxels.dtype.kind not in "fiub":
+        raise ShapeError(
+            f"mask must hold numbers of shape {reader.shape[2:]} (D, H, W), as x does, not {voxels.dtype} of shape "
+            f"{voxels.shape}"
+        )
+    return MaskedReader(reader, normalization, ArrayReader(voxels[np.newaxis, np.newaxis])), normalization
 
 
 def _array(name: str, values: npt.ArrayLike) -> Array:
@@ -82,14 +122,16 @@ def _array(name: str, values: npt.ArrayLike) -> Array:
         raise ArgumentTypeError(f"{name} is no array of numbers: {error}") from error
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return memory for a result, or raise `LimitError`."""
     try:
         return aligned(shape, dtype)
     except (ValueError, MemoryError) as error:
         raise LimitError(f"the output of shape {shape} does not fit into memory: {error}") from error
 
 
-def _batch(volumes: Array) -> Array:
+def as_batch(volumes: Array) -> Array:
+    """Return volumes as (N, C, D, H, W), or raise `ShapeError`."""
     if volumes.ndim not in (4, 5):
         raise ShapeError(
             f"x must have 5 axes (N, C, D, H, W), or 4 (C, D, H, W) for one volume, not {volumes.ndim}: "
@@ -103,7 +145,7 @@ def _shape5(batch: Array) -> tuple[int, int, int, int, int]:
     return n, c, d, h, w
 
 
-def _check_dtypes(volumes: Array, filters: Array, offsets: Array | None) -> None:
+def check_dtypes(volumes: Array, filters: Array, offsets: Array | None) -> None:
     """Weight and bias have the dtype of x, or the one it is promoted to: mixing is refused, as in torch."""
     legal = {volumes.dtype.newbyteorder("="), promoted(volumes.dtype), arithmetic_dtype(volumes.dtype)}
     for name, array in (("weight", filters), ("bias", offsets)):

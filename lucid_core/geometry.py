@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.problem import ConvProblem
+from lucid_core.stack import Problem
 from lucid_core.units import Spacing
 
 Affine = npt.NDArray[np.float64]
 
 
-def grid_transform(problem: ConvProblem) -> Affine:
+def grid_transform(problem: Problem) -> Affine:
     """Return T (4, 4): output voxel (x, y, z) to the input voxel index it is centred on."""
     transform = np.eye(4)
     transform[:3, :3] = np.diag(problem.stride[::-1])
@@ -40,7 +40,7 @@ def rescale(affine: npt.NDArray[Any], spacing: Spacing) -> Affine:
     return np.asarray(affine, np.float64) @ np.diag([*factors[::-1], 1.0])
 
 
-def scaled(spacing: Spacing, problem: ConvProblem) -> Spacing:
+def scaled(spacing: Spacing, problem: Problem) -> Spacing:
     """Return the spacing of the output: the input's times the stride."""
     d, h, w = (step * stride for step, stride in zip(spacing, problem.stride, strict=True))
     return d, h, w

@@ -33,17 +33,22 @@ PADDING_MODES = {
 }
 
 
+RENORMALIZE = "renormalize"
+"""Beyond the names of voxels: leave out what lies beyond, and divide by the sum of the weights that lie inside."""
+LEGAL = (*PADDING_MODES, RENORMALIZE)
+
+
 def padding_mode(name: str) -> str:
     """Return `name` if it is a padding mode; otherwise raise `ArgumentError` naming the mode meant."""
     if not isinstance(name, str):
-        raise ArgumentTypeError(f"padding_mode must be a name, not {name!r}; legal: {', '.join(PADDING_MODES)}")
-    if name in PADDING_MODES:
+        raise ArgumentTypeError(f"padding_mode must be a name, not {name!r}; legal: {', '.join(LEGAL)}")
+    if name in LEGAL:
         return name
-    legal = ", ".join(PADDING_MODES)
+    legal = ", ".join(LEGAL)
     for mode in PADDING_MODES.values():
         if name and name in (mode.numpy, mode.scipy, mode.torch, mode.scipy_grid):
             raise ArgumentError(f"padding_mode {name!r} is called {mode.name!r} here; legal: {legal}")
-    raise ArgumentError(f"unknown padding_mode {name!r}; legal: {legal}.{did_you_mean(name, PADDING_MODES)}")
+    raise ArgumentError(f"unknown padding_mode {name!r}; legal: {legal}.{did_you_mean(name, LEGAL)}")
 
 
 def pad_fits(mode: str, pad: int, size: int) -> bool:
@@ -54,6 +59,11 @@ def pad_fits(mode: str, pad: int, size: int) -> bool:
 def widest_pad(mode: str, size: int) -> float:
     """Return the widest pad of an axis of `size` voxels in this mode; infinity where there is no bound."""
     return {"reflect": size - 1, "circular": size, "symmetric": size}.get(mode, math.inf)
+
+
+def border_reach(pad: int, size: int, mode: str) -> int:
+    """Return how many voxels more than it holds a box of positions may reach, to a border and what stands behind it."""
+    return {"reflect": pad, "symmetric": pad, "circular": size}.get(mode, 0) if pad else 0
 
 
 def source_index(position: int, size: int, mode: str) -> int | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
+from lucid_core.stack import Problem
 from lucid_core.units import format_bytes
 
 PROCESS_BYTES = 100 << 20
@@ -23,6 +24,25 @@ class Candidate:
     accuracy: str
     error_bound: float
     """Factor of sum |x||w| + |b| that the error stays under."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The algorithm chosen for a convolution, among those that were weighed."""
+
+    problem: ConvProblem
+    algorithm: str
+    engine: str
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self._line(candidate) for candidate in self.candidates)
+
+    def _line(self, candidate: Candidate) -> str:
+        verdict = f"{candidate.seconds:.3g} s" if candidate.seconds is not None else f"refused: {candidate.refused}"
+        chosen = (candidate.algorithm, candidate.engine) == (self.algorithm, self.engine)
+        mark = "*" if chosen else " "
+        return f"{mark} {candidate.algorithm} ({candidate.engine}): {verdict}"
 
 
 @dataclass(frozen=True)
@@ -73,11 +93,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan:
-    """A problem, the algorithm chosen for it, and how it is cut into tiles."""
+    """A problem, the algorithm chosen for each of its convolutions, and how it is cut into tiles."""
 
-    problem: ConvProblem
-    algorithm: str
-    engine: str
+    problem: Problem
+    choices: tuple[Choice, ...]
     device: str
     threads: int
     tile: Triple
@@ -85,7 +104,6 @@ class Plan:
     tiles: int
     memory: Memory
     limit_bytes: int | None
-    candidates: tuple[Candidate, ...]
     batch_size: int | None = None
     """Volumes of the batch in work at once, None for no bound."""
 
@@ -94,16 +112,27 @@ class Plan:
         """Tiles in work at once: one a thread."""
         return max(1, min(self.threads, self.tiles))
 
+    @property
+    def algorithm(self) -> str:
+        """The algorithm; of a stack each that is used, once."""
+        return "+".join(dict.fromkeys(choice.algorithm for choice in self.choices))
+
+    @property
+    def engine(self) -> str:
+        """The engine; of a stack each that is used, once."""
+        return "+".join(dict.fromkeys(choice.engine for choice in self.choices))
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What was weighed, convolution after convolution."""
+        return tuple(candidate for choice in self.choices for candidate in choice.candidates)
+
     def __str__(self) -> str:
         lines = [
             f"algorithm {self.algorithm} ({self.engine}) on {self.threads} threads",
             f"{self.tiles} tiles of {'x'.join(map(str, self.tile))} output voxels (D, H, W)",
             f"peak memory {format_bytes(self.memory.peak_bytes)}",
         ]
-        return "\n".join([*lines, *(self._line(candidate) for candidate in self.candidates)])
-
-    def _line(self, candidate: Candidate) -> str:
-        verdict = f"{candidate.seconds:.3g} s" if candidate.seconds is not None else f"refused: {candidate.refused}"
-        chosen = (candidate.algorithm, candidate.engine) == (self.algorithm, self.engine)
-        mark = "*" if chosen else " "
-        return f"{mark} {candidate.algorithm} ({candidate.engine}): {verdict}"
+        for number, choice in enumerate(self.choices, start=1):
+            lines += [f"convolution {number}"] * (len(self.choices) > 1) + [str(choice)]
+        return "\n".join(lines)

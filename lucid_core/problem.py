@@ -6,11 +6,13 @@ lie) is a method here, and nowhere else.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lucid_core.arguments import AXES, LayerArguments, Pads
+from lucid_core.boundary import planes_read, voxels_read
 from lucid_core.errors import ShapeError
-from lucid_core.padding import pad_fits, widest_pad
+from lucid_core.normalization import Normalization
+from lucid_core.padding import RENORMALIZE, pad_fits, widest_pad
 from lucid_core.regions import Region, Triple
 
 
@@ -32,6 +34,34 @@ class ConvProblem:
     dtype: str = "float32"
     separable: bool = False
     """Whether every filter of the weights is a product of three 1-D kernels, closely enough (see `factors`)."""
+    normalization: Normalization | None = None
+    """What the result is divided by, None for a plain convolution."""
+
+    @property
+    def of_mask(self) -> "ConvProblem | None":
+        """The convolution s(M) of what counts, None where no voxel is looked at."""
+        if self.normalization is None or not self.normalization.of_voxels:
+            return None
+        plain = replace(self, bias=False, normalization=None)
+        return plain if self.normalization.missing else replace(plain, in_channels=1, groups=1)
+
+    @property
+    def block_channels(self) -> int:
+        """Channels of a padded block: of the input, then of M, then of the mask where M is more than that."""
+        of_mask, normalization = self.of_mask, self.normalization
+        if of_mask is None or normalization is None:
+            return self.in_channels
+        return self.in_channels + of_mask.in_channels + (normalization.mask and normalization.missing)
+
+    @property
+    def keeps_input(self) -> bool:
+        """Whether nothing is changed in place in what is read, so that it may be a view of the caller's array."""
+        return True
+
+    @property
+    def problems(self) -> "tuple[ConvProblem, ...]":
+        """The convolutions of the problem: itself."""
+        return (self,)
 
     @property
     def taps(self) -> int:
@@ -119,6 +149,22 @@ class ConvProblem:
         extent = self.block_shape(out.shape)
         return Region((d, h, w), (d + extent[0], h + extent[1], w + extent[2]))
 
+    def planes_read(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and one past the last D plane that output planes are computed from, (0, 0) for none."""
+        source = self.input_region(Region((start, 0, 0), (stop, 1, 1)))
+        return planes_read(source, self.size, self.padding_mode)
+
+    def work(self, out: Triple) -> float:
+        """Return the work that an output box of shape `out` takes, halo included, in any unit: the voxels it reads."""
+        return math.prod(self.block_shape(out))
+
+    def reads(self, out: Region) -> Region:
+        """Return the input voxels, a box inside the volume, that an output region is computed from.
+
+        It reaches to a border behind which something is read. Where nothing is read it is the nearest voxel.
+        """
+        return voxels_read(self.input_region(out), self.size, self.padding_mode)
+
 
 def conv_problem(
     in_shape: tuple[int, int, int, int, int],
@@ -127,8 +173,11 @@ def conv_problem(
     bias: bool = False,
     dtype: str = "float32",
     separable: bool = False,
+    normalization: Normalization | None = None,
 ) -> ConvProblem:
     """Join checked layer arguments with an input of shape (N, C, D, H, W).
+
+    With padding mode "renormalize" the border is zeros, and the result normalised by what lies inside.
 
     Raises `ShapeError` where they do not fit: channels, a kernel larger than the padded input, a pad too wide.
     """
@@ -148,10 +197,11 @@ def conv_problem(
         layer.pads,
         layer.dilation,
         layer.groups,
-        layer.padding_mode,
+        "zeros" if layer.padding_mode == RENORMALIZE else layer.padding_mode,
         bias,
         dtype,
         separable,
+        normalization or (Normalization() if layer.padding_mode == RENORMALIZE else None),
     )
     for axis, name in enumerate(AXES):
         _check_axis(problem, axis, name)

@@ -15,6 +15,7 @@ from lucid_cli.options import Settings
 from lucid_cli.output import check_memory
 from lucid_cli.peers import peers
 from lucid_core.arguments import triple
+from lucid_core.compute import Filters
 from lucid_core.execute import execute
 from lucid_core.pages import aligned
 from lucid_core.plan import Candidate, Plan
@@ -136,7 +137,7 @@ class _Arena:
         def run() -> Array:
             out = aligned(problem.out_shape, np.dtype(problem.dtype))
             chosen = self._terms.plan(problem, algorithm, engine)
-            execute(chosen, self._weight, self._load.bias, ArrayReader(self._x), ArrayWriter(out))
+            execute(chosen, [Filters(self._weight, self._load.bias)], ArrayReader(self._x), ArrayWriter(out))
             return out
 
         return run

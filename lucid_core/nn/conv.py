@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.arguments import Size, layer_arguments
+from lucid_core.arguments import LayerArguments, Size, layer_arguments
 from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.functional import conv3d
 from lucid_core.nn.init import kaiming_bound, uniform
@@ -21,8 +21,9 @@ class Conv3d(Module):
     """3-D cross-correlation of (N, C, D, H, W), or of one volume (C, D, H, W).
 
     Sizes are an int or three (D, H, W). `padding` also takes "same" (stride 1; an odd total puts the extra voxel
-    at the high end) or "valid"; `padding_mode` is zeros, reflect, replicate, circular, or symmetric, which PyTorch
-    does not have; `device` is "cpu" or None; `dtype` is float16, float32 (the default) or float64.
+    at the high end) or "valid"; `padding_mode` is zeros, reflect, replicate, circular, or symmetric
+    and renormalize, which PyTorch does not have; `device` is "cpu" or None; `dtype` is float16, float32 (the default)
+    or float64.
 
     `weight` (out_channels, in_channels / groups, K_D, K_H, K_W) starts Kaiming uniform, U(-b, b) with
     b = sqrt(6 / fan_in) (He et al., ICCV 2015); `bias` (out_channels,), or None, starts U(-c, c) with
@@ -66,6 +67,20 @@ class Conv3d(Module):
         fan_in = math.prod(shape[1:])
         self.weight = Parameter(uniform(shape, kaiming_bound(fan_in), self.dtype))
         self.bias = Parameter(uniform(shape[:1], 1 / math.sqrt(fan_in), self.dtype)) if bias else None
+
+    @property
+    def arguments(self) -> LayerArguments:
+        """The checked arguments, as the attributes have them now."""
+        return layer_arguments(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.padding_mode,
+        )
 
     def forward(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
         """Convolve x: see `lucid_core.conv3d`."""

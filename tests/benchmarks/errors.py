@@ -14,6 +14,7 @@ import numpy as np
 from lucid_cli.bench.verify import truth
 from lucid_core.algorithms import Algorithm, algorithms
 from lucid_core.arguments import layer_arguments
+from lucid_core.compute import Filters
 from lucid_core.errors import LucidError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
@@ -43,7 +44,7 @@ class Layer:
         stated = bound.gamma(self.problem.dtype)
         chosen = plan(self.problem, algorithm=way.name, engine=way.engine, accuracy="normwise", threads=1)
         out = np.empty(self.problem.out_shape, self.problem.dtype)
-        execute(chosen, self.weight, self.bias, ArrayReader(self.x), ArrayWriter(out))
+        execute(chosen, [Filters(self.weight, self.bias)], ArrayReader(self.x), ArrayWriter(out))
         return self.truth.check(way.name, out, stated, normwise=bound.accuracy == "normwise"), stated
 
 

@@ -318,7 +318,7 @@ class TestOurs:
     def test_it_is_the_very_call_of_conv3d(self, monkeypatch):
         seen = []
 
-        def watched(plan, weight, bias, reader, writer):
+        def watched(plan, filters, reader, writer):
             seen.append((plan, writer._array.shape, writer._array.dtype, writer._array.ctypes.data % 64))
 
         load = next(load for load in WORKLOADS if load.name == "16-16-k3-d2").small()
@@ -336,9 +336,9 @@ class TestOurs:
 class TestRightBeforeFast:
     @pytest.mark.parametrize("share", (1e-5, math.nan))
     def test_a_wrong_result_of_ours_ends_the_run(self, monkeypatch, share):
-        def wrong(plan, weight, bias, reader, writer):
-            execute(plan, weight, bias, reader, writer)
-            writer._array[0, 0, 0, 0, 0] += share * np.abs(weight).sum()
+        def wrong(plan, filters, reader, writer):
+            execute(plan, filters, reader, writer)
+            writer._array[0, 0, 0, 0, 0] += share * np.abs(filters[0].weight).sum()
 
         monkeypatch.setattr(contestants, "execute", wrong)
         result = run("bench", *ALONE, "--workload", "1-1-k3")

@@ -640,7 +640,7 @@ def meanwhile(monkeypatch, happens):
     """Let something happen once, when the first tile has been computed."""
     execute = lucid_cli.job.execute
 
-    def wrapped(plan, weight, bias, reader, writer, observe, **options):
+    def wrapped(plan, filters, reader, writer, observe, **options):
         waiting = [happens]
 
         def observed(event):
@@ -648,7 +648,7 @@ def meanwhile(monkeypatch, happens):
                 waiting.pop()()
             observe(event)
 
-        execute(plan, weight, bias, reader, writer, observed, **options)
+        execute(plan, filters, reader, writer, observed, **options)
         assert not waiting
 
     monkeypatch.setattr(lucid_cli.job, "execute", wrapped)

@@ -13,6 +13,7 @@ from lucid_core.algorithms import Algorithm, algorithms
 from lucid_core.algorithms.gemm import panels
 from lucid_core.arguments import layer_arguments
 from lucid_core.boundary import Window
+from lucid_core.compute import Filters
 from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.padding import PADDING_MODES
@@ -48,7 +49,7 @@ class Case:
             self.problem, algorithm=way.name, engine=way.engine, accuracy="normwise", tile=tile, threads=threads
         )
         out = np.full(self.problem.out_shape, 7, self.problem.dtype)
-        execute(chosen, self.weight, self.bias, ArrayReader(self.x), ArrayWriter(out))
+        execute(chosen, [Filters(self.weight, self.bias)], ArrayReader(self.x), ArrayWriter(out))
         return out
 
     def expected(self):

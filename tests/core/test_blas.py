@@ -93,9 +93,11 @@ def test_the_switch_of_this_blas_works():
 TILINGS = textwrap.dedent(
     """
     import numpy as np
+    from lucid_core.compute import Filters
     from lucid_core.execute import execute
     from lucid_core.planner import plan
-    from lucid_core.problem import conv_problem, layer_arguments
+    from lucid_core.arguments import layer_arguments
+    from lucid_core.problem import conv_problem
     from lucid_core.scratch import Scratch
     from lucid_core.volume import ArrayReader, ArrayWriter
 
@@ -118,7 +120,7 @@ TILINGS = textwrap.dedent(
                 for threads in (1, 2):
                     y = np.empty(problem.out_shape, dtype)
                     chosen = plan(problem, algorithm="gemm", tile=tile, threads=threads)
-                    execute(chosen, weight, None, ArrayReader(x), ArrayWriter(y))
+                    execute(chosen, [Filters(weight)], ArrayReader(x), ArrayWriter(y))
                     results.add(y.tobytes())
             assert len(results) == 1, (dtype, channels, out, groups)
     print("the same")

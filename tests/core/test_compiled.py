@@ -23,6 +23,7 @@ from lucid_core.algorithms import algorithms, direct_numba, winograd_numba
 from lucid_core.arguments import layer_arguments
 from lucid_core.boundary import Window
 from lucid_core.compiled import strips
+from lucid_core.compute import Filters
 from lucid_core.errors import ExtraError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
@@ -237,7 +238,7 @@ def test_leaving_out_taps_of_the_border_does_not_change_the_sign_of_a_zero(out_c
     seen = set()
     for tile in ((7, 12, 32), (7, 1, 32), (2, 5, 32), (1, 12, 7)):
         out = np.empty(problem.out_shape, np.float32)
-        execute(plan(problem, engine="numba", algorithm="direct", tile=tile), weight, bias, *ends(x, out))
+        execute(plan(problem, engine="numba", algorithm="direct", tile=tile), [Filters(weight, bias)], *ends(x, out))
         seen.add(out.tobytes())
     assert len(seen) == 1
     assert not out.any()
@@ -598,7 +599,7 @@ except KeyboardInterrupt:
 
 
 @on_linux
-@pytest.mark.parametrize(("caller", "other"), ((0.6, 0.6), (0.6, 0), (0, 0.9)))
+@pytest.mark.parametrize(("caller", "other"), ((0.6, 0.6), (0.6, 0.1), (0, 0.9)))
 def test_an_interrupt_leaves_no_thread(caller, other):
     """Ctrl-C comes while the caller computes a tile, or while it waits for the last tile of a slower thread."""
     assert alone(INTERRUPTED, caller, other) == "[]"

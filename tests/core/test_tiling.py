@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_core.arguments import layer_arguments
+from lucid_core.compute import Filters
 from lucid_core.cutting import window_planes
 from lucid_core.events import Progress
 from lucid_core.execute import execute
@@ -121,7 +122,7 @@ def whole(chosen, x, weight):
     """Return the result of one tile and one thread."""
     single = plan(chosen.problem, tile=chosen.problem.out_size, threads=1, algorithm=chosen.algorithm)
     out = np.empty(chosen.problem.out_shape, np.float32)
-    execute(single, weight, None, ArrayReader(x), ArrayWriter(out))
+    execute(single, [Filters(weight)], ArrayReader(x), ArrayWriter(out))
     return out
 
 
@@ -129,7 +130,7 @@ def whole(chosen, x, weight):
 def test_a_stream_is_read_once_forward_within_its_window(chosen):
     x, weight = data(chosen)
     out, reader = np.empty(chosen.problem.out_shape, np.float32), StreamReader(x)
-    execute(chosen, weight, None, reader, ArrayWriter(out))
+    execute(chosen, [Filters(weight)], reader, ArrayWriter(out))
     assert out.tobytes() == whole(chosen, x, weight).tobytes()
     assert reader.held <= window_planes(chosen.problem, chosen.tile[0])
 
@@ -158,7 +159,7 @@ class OrderedWriter:
 def test_blocks_are_written_in_the_order_of_the_tiles(chosen):
     x, weight = data(chosen)
     writer = OrderedWriter(chosen.problem.out_shape)
-    execute(chosen, weight, None, ArrayReader(x), writer)
+    execute(chosen, [Filters(weight)], ArrayReader(x), writer)
     assert writer.order == [(tile.batch, tile.out) for tile in tiles(chosen)]
     assert writer.array.tobytes() == whole(chosen, x, weight).tobytes()
 
@@ -171,7 +172,7 @@ def test_events_tell_of_every_voxel(threads):
     chosen = plan(PLAN.problem, tile=PLAN.tile, threads=threads)
     x, weight = data(chosen)
     events = []
-    execute(chosen, weight, None, ArrayReader(x), ArrayWriter(np.empty(PLAN.problem.out_shape)), events.append)
+    execute(chosen, [Filters(weight)], ArrayReader(x), ArrayWriter(np.empty(PLAN.problem.out_shape)), events.append)
     total = 2 * 2 * 6 * 4 * 4
     assert events == [Progress(done, total) for done in itertools.accumulate([0] + [total // 6] * 6)]
 
@@ -179,7 +180,7 @@ def test_events_tell_of_every_voxel(threads):
 def test_tiles_that_are_finished_are_left_out():
     x, weight = data(PLAN)
     writer, events = OrderedWriter(PLAN.problem.out_shape), []
-    execute(PLAN, weight, None, ArrayReader(x), writer, events.append, finished=4)
+    execute(PLAN, [Filters(weight)], ArrayReader(x), writer, events.append, finished=4)
     assert writer.order == [(tile.batch, tile.out) for tile in tiles(PLAN)][4:]
     assert [event.done for event in events] == [events[0].total * count // 6 for count in range(4, 7)]
 
@@ -200,7 +201,7 @@ def test_an_error_of_a_worker_ends_the_run(threads):
     writer = OrderedWriter(PLAN.problem.out_shape)
     before = threading.active_count()
     with pytest.raises(OSError, match="the disk is gone"):
-        execute(chosen, weight, None, BrokenReader(x), writer)
+        execute(chosen, [Filters(weight)], BrokenReader(x), writer)
     assert len(writer.order) == 1 or (threads > 1 and not writer.order)  # the first tile may still be in work
     assert threading.active_count() == before
 
@@ -225,7 +226,7 @@ def test_the_batch_size_bounds_the_volumes_in_work(batch_size, threads):
     chosen = plan(problem, tile=(4, 4, 2), threads=threads, batch_size=batch_size)
     x, weight = data(chosen)
     writer = OrderedWriter(problem.out_shape)
-    execute(chosen, weight, None, BatchedReader(x, writer, batch_size, 2), writer)
+    execute(chosen, [Filters(weight)], BatchedReader(x, writer, batch_size, 2), writer)
     assert writer.array.tobytes() == whole(chosen, x, weight).tobytes()
 
 
@@ -239,8 +240,7 @@ def test_an_error_of_the_observer_ends_the_run():
     with pytest.raises(KeyboardInterrupt):
         execute(
             plan(PLAN.problem, tile=PLAN.tile, threads=2),
-            weight,
-            None,
+            [Filters(weight)],
             ArrayReader(x),
             OrderedWriter(PLAN.problem.out_shape),
             observe,

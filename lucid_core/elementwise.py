@@ -1,0 +1,131 @@
+"""Elementwise operations between the convolutions of a stack, and the two that join channels.
+
+Each works on the block (C, d, h, w) of any region by itself: what a voxel becomes depends on nothing but its channels.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Operation(ABC):
+    """One operation; its fields are its numbers."""
+
+    name: ClassVar[str]
+    joins_channels: ClassVar[bool] = False
+    """Whether it makes one channel of all."""
+
+    @abstractmethod
+    def run(self, values: Array) -> Array:
+        """Return the result for floating-point values (C, d, h, w): the same array changed, or a new one."""
+
+    def channels(self, count: int) -> int:
+        """Return the channels that it makes of so many."""
+        return 1 if self.joins_channels else count
+
+    def to_json(self) -> Any:
+        """Return it as a configuration writes it: its name, or its name with its numbers."""
+        numbers = list(vars(self).values())
+        return {self.name: numbers} if numbers else self.name
+
+
+@dataclass(frozen=True)
+class Relu(Operation):
+    """max(x, 0); NaN stays."""
+
+    name = "relu"
+
+    def run(self, values: Array) -> Array:
+        """Change the values in place."""
+        return np.maximum(values, 0, out=values)
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Operation):
+    """The value where it is positive, else `slope` times it."""
+
+    name = "leaky_relu"
+    slope: float = 0.01
+
+    def run(self, values: Array) -> Array:
+        """Change the values in place."""
+        np.multiply(values, values.dtype.type(self.slope), out=values, where=values < 0)
+        return values
+
+
+@dataclass(frozen=True)
+class Abs(Operation):
+    """The magnitude of each value."""
+
+    name = "abs"
+
+    def run(self, values: Array) -> Array:
+        """Change the values in place."""
+        return np.abs(values, out=values)
+
+
+@dataclass(frozen=True)
+class Clip(Operation):
+    """`low` where a value is below it, `high` where it is above; NaN stays."""
+
+    name = "clip"
+    low: float
+    high: float
+
+    def run(self, values: Array) -> Array:
+        """Change the values in place."""
+        number = values.dtype.type
+        return np.clip(values, number(self.low), number(self.high), out=values)
+
+
+@dataclass(frozen=True)
+class Scale(Operation):
+    """`factor` times the value, plus `offset`."""
+
+    name = "scale"
+    factor: float
+    offset: float = 0.0
+
+    def run(self, values: Array) -> Array:
+        """Change the values in place."""
+        values *= values.dtype.type(self.factor)
+        values += values.dtype.type(self.offset)
+        return values
+
+
+@dataclass(frozen=True)
+class Magnitude(Operation):
+    """The Euclidean length over all channels, such as of a gradient: one channel."""
+
+    name = "magnitude"
+    joins_channels = True
+
+    def run(self, values: Array) -> Array:
+        """Add the squares channel by channel, so that the order of the sum is the same for every shape."""
+        total = np.square(values[:1])
+        for channel in range(1, len(values)):
+            total += np.square(values[channel : channel + 1])
+        return np.sqrt(total, out=total)
+
+
+@dataclass(frozen=True)
+class Argmax(Operation):
+    """The number of the channel with the largest value, the first of several: one channel of labels."""
+
+    name = "argmax"
+    joins_channels = True
+
+    def run(self, values: Array) -> Array:
+        """Return the labels in the dtype of the values."""
+        labels: Array = values.argmax(axis=0)[np.newaxis].astype(values.dtype)
+        return labels
+
+
+OPERATIONS: dict[str, type[Operation]] = {
+    one.name: one for one in (Relu, LeakyRelu, Abs, Clip, Scale, Magnitude, Argmax)
+}

@@ -1,0 +1,113 @@
+"""Layers one after another, computed in one pass."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.compute import Filters
+from lucid_core.errors import ArgumentTypeError
+from lucid_core.execute import execute
+from lucid_core.factors import factors
+from lucid_core.functional import as_batch, check_dtypes, empty
+from lucid_core.nn.conv import Conv3d
+from lucid_core.nn.elementwise import Elementwise
+from lucid_core.nn.module import Module
+from lucid_core.normalization import check_sums
+from lucid_core.padding import RENORMALIZE
+from lucid_core.planner import plan
+from lucid_core.problem import ConvProblem, conv_problem
+from lucid_core.stack import Layer, stack
+from lucid_core.volume import ArrayReader, ArrayWriter, Shape5, arithmetic_dtype
+
+Array = npt.NDArray[Any]
+
+
+class Sequential(Module):
+    """Layers one after another. The result is that of calling them one by one, where the same algorithms compute them.
+
+    Convolutions and the elementwise operations between them are computed tile by tile in one pass, so that no result
+    between them exists as a whole.
+
+    >>> net = Sequential(Conv3d(1, 8, 3, padding=1), ReLU(), Conv3d(8, 1, 3, padding=1))
+    >>> net(np.zeros((1, 1, 4, 4, 4), np.float32)).shape
+    (1, 1, 4, 4, 4)
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        for number, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise ArgumentTypeError(f"layer {number} must be a Module, such as Conv3d or ReLU, not {module!r}")
+            setattr(self, str(number), module)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(vars(self).values())
+
+    def __len__(self) -> int:
+        return len(vars(self))
+
+    def __getitem__(self, number: int) -> Module:
+        return list(self)[number]
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """Compute all layers."""
+        array = np.asarray(x)
+        layers = list(_flat(self))
+        known = all(isinstance(layer, (Conv3d, Elementwise)) for layer in layers)
+        convolves = any(isinstance(layer, Conv3d) for layer in layers)
+        if not (known and convolves) or array.dtype == np.float16:
+            for layer in self:
+                array = layer(array)
+            return array
+        return _in_one_pass(layers, array)
+
+    def __repr__(self) -> str:
+        lines = [f"  ({number}): {layer}".replace("\n", "\n  ") for number, layer in enumerate(self)]
+        return "\n".join(["Sequential(", *lines, ")"])
+
+
+def _flat(modules: Sequential) -> Iterator[Module]:
+    for module in modules:
+        if isinstance(module, Sequential):
+            yield from _flat(module)
+        else:
+            yield module
+
+
+def _in_one_pass(layers: list[Module], array: Array) -> Array:
+    """Compute convolutions, at least one, and operations."""
+    batch, dtype = as_batch(array), arithmetic_dtype(array.dtype)
+    n, c, d, h, w = batch.shape
+    filters: list[Filters] = []
+    parts: list[Layer] = []
+    for layer in layers:
+        if isinstance(layer, Elementwise):
+            parts.append(layer.operation)
+        elif isinstance(layer, Conv3d):
+            filters.append(_filters(layer, array, dtype))
+            parts.append(partial(_problem, layer, filters[-1]))
+    problem = stack((n, c, d, h, w), parts)
+    out = empty(problem.out_shape, dtype)
+    execute(plan(problem), filters, ArrayReader(batch), ArrayWriter(out))
+    return out if array.ndim == 5 else out[0]
+
+
+def _problem(layer: Conv3d, filters: Filters, shape: Shape5) -> ConvProblem:
+    return conv_problem(
+        shape,
+        layer.arguments,
+        bias=filters.bias is not None,
+        dtype=filters.weight.dtype.name,
+        separable=factors(filters.weight) is not None,
+    )
+
+
+def _filters(layer: Conv3d, array: Array, dtype: np.dtype[Any]) -> Filters:
+    """Return the weights of a layer in the dtype of the arithmetic, refusing those of another dtype than the input."""
+    weight, bias = np.asarray(layer.weight), None if layer.bias is None else np.asarray(layer.bias)
+    check_dtypes(array, weight, bias)
+    if layer.padding_mode == RENORMALIZE:
+        check_sums(weight)
+    return Filters(weight.astype(dtype, copy=False), None if bias is None else bias.astype(dtype, copy=False))
