@@ -10,7 +10,8 @@ from lucid_cli.failures import exit_code, message
 from lucid_cli.finished import check_finished
 from lucid_cli.formats import Spec, format_of, parse_spec
 from lucid_cli.job import Job, item, peak_rss_bytes, prepare, protected, run
-from lucid_cli.layer import Recipe, recipe
+from lucid_cli.layer import Recipe
+from lucid_cli.layers import LayersRecipe, any_recipe
 from lucid_cli.options import Settings
 from lucid_cli.output import check_target, output_specs, write_bytes
 from lucid_cli.progress import Reporter
@@ -61,7 +62,7 @@ class _Batch:
             self._outputs = [*output_specs(self._inputs, settings.output, settings.name)]
         _check_pipes(self._inputs, self._outputs, settings)
         self._protected = protected(self._inputs, settings, config)
-        self._recipe: Recipe = recipe(settings)
+        self._recipe = any_recipe(settings)
 
     def check_report(self) -> Path | None:
         """Return where the report goes, None for nowhere or stdout, refusing what must not be written over."""
@@ -134,7 +135,7 @@ class _Batch:
 
     def _done(self, job: Job, finals: list[Path]) -> report.Item:
         """Carry out a job, or only plan it, telling what is to be told."""
-        for warning in job.source.warnings:
+        for warning in job.inputs.warnings:
             self._tell(f"Warning: {warning}")
         if self._settings.verbose:
             self._tell(str(job.plan))
@@ -155,7 +156,7 @@ class _Batch:
             say(text)
 
 
-def _prepared(spec: Spec, out: Spec | None, made: Recipe, stack: ExitStack, tile: Triple | None) -> Job:
+def _prepared(spec: Spec, out: Spec | None, made: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None) -> Job:
     """Prepare a job, with the tile of the interrupted run where there is one."""
     try:
         return prepare(spec, out, made, stack, tile)
@@ -176,6 +177,8 @@ def _check_pipes(inputs: Sequence[Spec | None], outputs: Sequence[Spec | None], 
     into, out = (any(spec and spec.is_pipe for spec in specs) for specs in (inputs, outputs))
     if into and settings.cast == "rescale":
         raise ArgumentError("--cast rescale reads its input twice, which stdin does not allow; use --cast clip")
+    if into and settings.normalize is not None:
+        raise ArgumentError("--normalize reads its input twice, which stdin does not allow; name a file")
     if (into or out) and settings.resume:
         raise ArgumentError("--resume needs files: neither stdin nor stdout can be gone on with")
     if out and sys.stdout is None:

@@ -5,15 +5,16 @@ import shutil
 from pathlib import Path
 
 from lucid_cli.formats import Spec, format_of
+from lucid_cli.inputs import Inputs
 from lucid_cli.options import Settings
-from lucid_cli.volumes import Reading, Source, Target, Writing
+from lucid_cli.volumes import Reading, Target, Writing
 from lucid_core import compiled, machine
 from lucid_core.arguments import triple
 from lucid_core.errors import LimitError
 from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES, Ends, Plan
 from lucid_core.planner import plan
-from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
+from lucid_core.stack import Problem
 from lucid_core.units import format_bytes
 
 MOST_VOXELS = 1 << 48
@@ -44,8 +45,10 @@ def memory_limit(settings: Settings) -> int | None:
     return (machine.resident_bytes() or 0) + max(0, available - margin)
 
 
-def make_plan(settings: Settings, source: Source, roles: str, target: Target, spec: Spec) -> tuple[Plan, Reading]:
+def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec) -> Plan:
     """Plan within the memory limit, and choose the way to read: the first that keeps it and holds no great part of it.
+
+    The way is kept as `inputs.readings`.
 
     Raises `LimitError` where none does, or where no disk could hold the output.
     """
@@ -59,22 +62,24 @@ def make_plan(settings: Settings, source: Source, roles: str, target: Target, sp
     writing = format_of(spec).writing(target, spec)
     process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES
     refusals: list[LimitError] = []
-    kept: list[tuple[Plan, Reading]] = []
-    for reading in source.readings(roles):
+    kept: list[tuple[Plan, tuple[Reading, ...]]] = []
+    for readings in inputs.ways(problem.batch):
+        ends = _ends(settings, inputs, problem, process, readings, writing)
         try:
-            chosen = _plan(settings, problem, _ends(settings, problem, process, reading, writing), limit_bytes)
+            chosen = _plan(settings, problem, ends, limit_bytes)
         except LimitError as error:
             refusals.append(error)
             continue
-        kept.append((chosen, reading))
-        if limit_bytes is None or chosen.memory.reader <= READER_SHARE * limit_bytes or source.is_stream:
+        kept.append((chosen, readings))
+        if limit_bytes is None or chosen.memory.reader <= READER_SHARE * limit_bytes or inputs.source.is_stream:
             break
     if not kept:
         raise min(refusals, key=lambda one: one.least_bytes or math.inf)
-    return min(kept, key=lambda one: one[0].memory.reader)
+    chosen, inputs.readings = min(kept, key=lambda one: one[0].memory.reader)
+    return chosen
 
 
-def _plan(settings: Settings, problem: ConvProblem, ends: Ends, limit_bytes: int | None) -> Plan:
+def _plan(settings: Settings, problem: Problem, ends: Ends, limit_bytes: int | None) -> Plan:
     return plan(
         problem,
         algorithm=settings.algorithm,
@@ -89,23 +94,30 @@ def _plan(settings: Settings, problem: ConvProblem, ends: Ends, limit_bytes: int
     )
 
 
-def _ends(settings: Settings, problem: ConvProblem, process: int, reading: Reading, writing: Writing) -> Ends:
+def _ends(
+    settings: Settings,
+    inputs: Inputs,
+    problem: Problem,
+    process: int,
+    readings: tuple[Reading, ...],
+    writing: Writing,
+) -> Ends:
     threads = settings.threads or machine.cores()
     return Ends(
         process=process,
         compiler=0 if compiled.loaded() else COMPILER_BYTES,
-        reader=reading.memory,
-        plane=reading.plane if reading.forward else 0,
-        planes_at_once=reading.planes_at_once,
+        reader=sum(reading.memory for reading in readings) + inputs.memory(problem.in_channels),
+        plane=sum(reading.plane for reading in readings if reading.forward),
+        planes_at_once=max(reading.planes_at_once for reading in readings),
         writer=writing.memory + threads * CASTING_BYTES,
         copies=writing.copies,
-        grain=_grain(problem, reading.grain, writing.grain),
+        grain=_grain(problem, readings[0].grain, writing.grain),
         block=writing.grain[0],
         waiting=writing.waiting,
     )
 
 
-def _grain(problem: ConvProblem, read: Triple, written: Triple) -> Triple:
+def _grain(problem: Problem, read: Triple, written: Triple) -> Triple:
     """Return the output voxels that tiles should be multiples of: of both grains where that is not too large."""
     common = []
     for step, stride, one in zip(read, problem.stride, written, strict=True):
@@ -116,9 +128,13 @@ def _grain(problem: ConvProblem, read: Triple, written: Triple) -> Triple:
     return d, h, w
 
 
-def check_disk(folder: Path, writing: Writing, reading: Reading) -> None:
+def check_disk(folder: Path, writing: Writing, readings: tuple[Reading, ...]) -> None:
     """Raise `LimitError` where a folder's disk has less space than the output and the temporary files need."""
-    needs = {"the output": writing.disk, "temporary files": writing.spool, "the decompressed input": reading.spool}
+    needs = {
+        "the output": writing.disk,
+        "temporary files": writing.spool,
+        "the decompressed input": sum(reading.spool for reading in readings),
+    }
     needed, free = sum(needs.values()), shutil.disk_usage(folder).free
     if needed > free:
         parts = ", ".join(f"{what}: {format_bytes(size)}" for what, size in needs.items() if size)

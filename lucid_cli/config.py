@@ -146,7 +146,8 @@ def _place(
     if legal[name].key in values:
         raise ArgumentError(f"{where!r} stands twice in {origin}; leave one")
     if value is None or isinstance(value, dict):
-        raise ArgumentError(f"{where!r} in {origin} has no value that the option could take: {value!r}")
+        near = did_you_mean(name, SECTIONS) if isinstance(value, dict) else ""
+        raise ArgumentError(f"{where!r} in {origin} has no value that the option could take: {value!r}.{near}")
     values[legal[name].key] = value
 
 
@@ -195,6 +196,8 @@ def dump(params: Mapping[str, Any], options: Iterable[ConfiguredOption]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(one) for one in value]
     return value if isinstance(value, (bool, int, float)) else str(value)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,29 @@ import numpy as np
 from lucid_cli import axes
 from lucid_cli.budget import check_disk, make_plan
 from lucid_cli.compression import check_compression
-from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of
+from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of, parse_spec
+from lucid_cli.inputs import Inputs
 from lucid_cli.journal import hash_files, hash_values
 from lucid_cli.layer import Layer, Recipe
+from lucid_cli.layers import Layers, LayersRecipe, described, weights_files
+from lucid_cli.mask import open_mask
 from lucid_cli.options import Settings
 from lucid_cli.output import Replacement, check_input, filled, temporaries
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
 from lucid_cli.temporary import VOXELS, hidden
-from lucid_cli.volumes import Reading, Source, Target, VolumeInfo, Writing, five_shape
-from lucid_cli.weights import split as split_weights
+from lucid_cli.volumes import Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core import __version__
 from lucid_core.arguments import triple
-from lucid_core.compute import Filters
 from lucid_core.events import Observer, Progress
 from lucid_core.execute import execute
 from lucid_core.geometry import affine_of, grid_transform, rescale, scaled
+from lucid_core.intensity import Intensity
+from lucid_core.normalization import Normalization
 from lucid_core.plan import Plan
-from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
+from lucid_core.stack import Problem
 from lucid_core.stopwatch import Stopwatch
 from lucid_core.volume import arithmetic_dtype
 
@@ -44,19 +48,19 @@ class Job:
 
     settings: Settings
     input: Spec
-    source: Source
-    roles: str
+    inputs: Inputs
     info: VolumeInfo
-    layer: Layer
+    layer: Layer | Layers
     plan: Plan
-    reading: Reading
     spec: Spec | None
     """The output, None where only a plan was asked for."""
     target: Target
     stopwatch: Stopwatch
 
 
-def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack, tile: Triple | None = None) -> Job:
+def prepare(
+    spec: Spec, out: Spec | None, recipe: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None = None
+) -> Job:
     """Read the header of an input and plan its convolution, with a tile where it is given; `stack` closes the input.
 
     Raises the errors of the formats, the layer and the planner; reads no voxel and writes nothing.
@@ -78,11 +82,25 @@ def prepare(spec: Spec, out: Spec | None, recipe: Recipe, stack: ExitStack, tile
     shape = five_shape(info.shape, roles)
     dtype = np.dtype(settings.dtype) if settings.dtype else arithmetic_dtype(info.dtype)
     layer = recipe.build(shape[1], info.spacing, dtype)
-    target = _target(settings, source, info, roles, layer.problem(shape), out or spec)
-    chosen, reading = make_plan(settings, source, roles, target, out or spec)
+    inputs = _inputs(settings, source, roles, info, shape[2:], stack)
+    problem = layer.problem(shape, inputs.normalization)
+    target = _target(settings, source, info, roles, problem, out or spec)
+    chosen = make_plan(settings, inputs, target, out or spec)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
-    return Job(settings, spec, source, roles, shown, layer, chosen, reading, out, target, stopwatch)
+    return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch)
+
+
+def _inputs(settings: Settings, source: Source, roles: str, info: VolumeInfo, size: Triple, stack: ExitStack) -> Inputs:
+    """Read the header of the mask, and say what is done to the values on reading."""
+    mask = None
+    if settings.mask is not None:
+        mask = open_mask(settings.mask, info, partial(_placed, settings=settings), size, stack)
+    missing, normalization = settings.nan == "renormalize", None
+    if missing or (mask and not settings.layers):
+        normalization = Normalization(mask is not None, missing, settings.outside or 0.0)
+    intensity = None if settings.normalize is None else Intensity.parse(settings.normalize)
+    return Inputs(source, roles, mask, intensity, normalization)
 
 
 def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
@@ -94,9 +112,7 @@ def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
     return replace(info, spacing=spacing, affine=affine)
 
 
-def _target(
-    settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: ConvProblem, out: Spec
-) -> Target:
+def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: Problem, out: Spec) -> Target:
     format_name = SUFFIXES[out.suffix]
     check_compression(PIPE if out.is_pipe else out.suffix, settings.compression)
     return Target(
@@ -121,7 +137,7 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
     folder = finals[0].parent if finals else Path(tempfile.gettempdir())
     writing: Writing = format_of(spec).writing(replace(job.target, voxels=kept), spec)
     if not (job.settings.resume and tile_left(finals[0])):
-        check_disk(folder, writing, job.reading)
+        check_disk(folder, writing, job.inputs.readings)
     with ExitStack() as stack:
         replacement = stack.enter_context(temporaries(finals, job.settings.overwrite, keep=job.settings.resume))
         resumption = None
@@ -148,6 +164,8 @@ def _fill(
 ) -> Statistics:
     """Write the voxels into the temporary files, complete and flushed, and return their statistics."""
     target, left = job.target, resumption.left if resumption else None
+    with job.stopwatch.stage("read"):
+        job.inputs.measure(job.plan.problem.dtype, folder)
     if left is not None:
         target = replace(target, slope=left.start.slope, inter=left.start.inter)
     elif job.settings.cast == "rescale":
@@ -164,7 +182,7 @@ def _fill(
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)
         with job.stopwatch.stage("read"):
-            job.source.finish()
+            job.inputs.finish()
         closing.enter_context(job.stopwatch.stage("write"))
     return statistics
 
@@ -173,15 +191,24 @@ def _hashes(job: Job) -> dict[str, str]:
     """Return what an interrupted run must share with the one that goes on."""
     target, spec = job.target, _named(job)
     with job.stopwatch.stage("read"):
-        content = hash_files(format_of(job.input).files(job.input))
-    shape = [target.file_shape, target.axes, target.dtype.str, target.spacing, job.roles, str(job.settings.spacing)]
+        files = format_of(job.input).files(job.input)
+        content = hash_files([*files, *mask_files(job.settings)])
+    shape = [
+        target.file_shape,
+        target.axes,
+        target.dtype.str,
+        target.spacing,
+        job.inputs.roles,
+        str(job.settings.spacing),
+    ]
     storage = [job.settings.cast, target.compression, target.chunks, target.shuffle, spec.suffix, spec.inner]
     computed = [__version__, job.plan.algorithm, job.plan.engine, job.layer.to_json()]
-    weights = [job.layer.weight] if job.layer.bias is None else [job.layer.weight, job.layer.bias]
+    weights = [array for both in job.layer.filters for array in both if array is not None]
+    reading = [job.settings.mask, str(job.settings.outside), job.settings.nan, job.settings.normalize]
     return {
         "input": content,
         "weights": hash_values(*weights),
-        "configuration": hash_values(shape, storage, computed),
+        "configuration": hash_values(shape, storage, computed, reading),
     }
 
 
@@ -189,7 +216,7 @@ def _convolve(
     job: Job, writer: CastingWriter, observe: Observer, folder: Path, resumption: Resumption | None = None
 ) -> None:
     with job.stopwatch.stage("read"):
-        reader = job.source.reader(job.roles, job.reading, folder)
+        reader = job.inputs.reader(folder)
     first = done = resumption.tiles if resumption else 0
 
     def noted(event: Progress) -> None:
@@ -199,8 +226,7 @@ def _convolve(
         done += 1
         observe(event)
 
-    weight, bias = job.layer.weight, job.layer.bias
-    execute(job.plan, [Filters(weight, bias)], reader, writer, noted, stopwatch=job.stopwatch, finished=first)
+    execute(job.plan, job.layer.filters, reader, writer, noted, stopwatch=job.stopwatch, finished=first)
 
 
 def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str, float] | None) -> Item:
@@ -209,7 +235,7 @@ def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str
     return Item(
         input=job.info.to_json(),
         output=_output_json(job, statistics),
-        layer=job.layer.to_json(),
+        layer=described(job.layer, problem),
         shapes={
             "input": list(problem.in_shape),
             "padded": list(problem.padded_shape),
@@ -222,6 +248,7 @@ def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str
         peak_rss_bytes=peak_rss_bytes(),
         status=status,
         error=None,
+        volume=job.inputs.to_json() or None,
     )
 
 
@@ -263,8 +290,16 @@ def open_info(spec: Spec) -> VolumeInfo:
     return source.info
 
 
+def mask_files(settings: Settings) -> list[Path]:
+    """Return the files of the mask."""
+    if settings.mask is None:
+        return []
+    spec = parse_spec(settings.mask)
+    return format_of(spec).files(spec) if spec.suffix else [spec.path]
+
+
 def protected(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
     """Return the files a run reads: none of them may be its output."""
     paths = [path for spec in inputs for path in (format_of(spec).files(spec) if spec.suffix else [spec.path])]
-    paths += [split_weights(settings.weights)[0]] if settings.weights else []
+    paths += [*mask_files(settings), *weights_files(settings)]
     return paths + ([Path(config)] if config else [])

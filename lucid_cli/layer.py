@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,19 @@ import lucid_core
 from lucid_cli.named import given_options, made, rounded
 from lucid_cli.options import Settings, Sizes
 from lucid_cli.output import check_memory
-from lucid_cli.weights import Weights, load
+from lucid_cli.weights import Weights, is_list, load, split
 from lucid_core.arguments import LayerArguments, layer_arguments, triple
+from lucid_core.compute import Filters
 from lucid_core.errors import ArgumentError, LimitError, ShapeError
 from lucid_core.factors import factors
 from lucid_core.kernels import named_kernel
 from lucid_core.nn import Conv3d
+from lucid_core.normalization import Normalization, check_sums
 from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.registry import choose
 from lucid_core.units import Spacing
+from lucid_core.volume import Shape5
 
 Array = npt.NDArray[Any]
 MOST_CHANNELS = 1 << 16
@@ -38,15 +42,24 @@ class Layer:
     kernel: dict[str, Any] | None = None
     """What the report says of a named kernel."""
 
-    def problem(self, shape: tuple[int, int, int, int, int]) -> ConvProblem:
+    @property
+    def filters(self) -> list[Filters]:
+        """Weight and bias, as a plan is executed with."""
+        return [Filters(self.weight, self.bias)]
+
+    def problem(self, shape: Shape5, normalization: Normalization | None = None) -> ConvProblem:
         """Join the layer with an input of shape (N, C, D, H, W)."""
-        return conv_problem(
+        problem = conv_problem(
             shape,
             self.arguments,
             bias=self.bias is not None,
             dtype=self.weight.dtype.name,
             separable=factors(self.weight) is not None,
+            normalization=normalization,
         )
+        if problem.normalization is not None:
+            check_sums(self.weight)
+        return problem
 
     def to_json(self) -> dict[str, Any]:
         """Return every argument, as the report shows them."""
@@ -87,8 +100,15 @@ class Recipe:
         return _seeded(self.settings, channels, dtype)
 
 
+def weights_file(text: str) -> Path | None:
+    """Return the file that weights are loaded from, None where they are a list."""
+    return None if is_list(text) else split(text)[0]
+
+
 def recipe(settings: Settings) -> Recipe:
     """Check that the settings say one thing to convolve with, and load a file of weights."""
+    if settings.outside is not None and settings.mask is None:
+        raise ArgumentError("--outside says what stands outside a mask; give --mask FILE too")
     if settings.kernel is not None and settings.weights is not None:
         raise ArgumentError("--kernel and --weights both say what to convolve with; give one")
     if settings.kernel is None and (given := given_options(settings)):

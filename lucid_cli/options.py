@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Count, LengthType, MemorySize, NestedList, Number, Size, Word
+from lucid_cli.types import Count, LayerList, LengthType, MemorySize, NestedList, Number, Size, Word
 from lucid_core.units import ByteSize, Length
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,13 +45,20 @@ LAYER = [
     option("layer", "--groups", type=Count(1), help="Groups of channels that are convolved apart. Default 1."),
     option("layer", "--bias/--no-bias", default=None, help="Whether a bias is added. Default: as the weights have it."),
     option(
-        "layer", "--padding-mode", type=Word(), help="zeros, reflect, replicate, circular or symmetric. Default zeros."
+        "layer", "--padding-mode", type=Word(), help="zeros, reflect, replicate, circular, symmetric or renormalize."
     ),
     option("layer", "--device", type=Word(), default="cpu", show_default=True, help="Where to compute."),
     option(
         "layer", "--dtype", type=click.Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."
     ),
     option("layer", "--seed", type=Count(0), help="Seed of random initial weights. Default 0."),
+    option(
+        "layer",
+        "--layers",
+        type=LayerList(),
+        metavar="LIST",
+        help="A stack, such as '[{weights: a.npz, padding: 1}, relu, {kernel: box, size: 3vox}]'.",
+    ),
 ]
 
 WEIGHTS = [
@@ -108,6 +115,23 @@ VOLUME = [
     ),
     option(
         "volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W, such as 2,1,1mm, instead of the file's."
+    ),
+    option("volume", "--mask", type=Word(), metavar="FILE", help="Convolve only what is inside, as s(M X) / s(M)."),
+    option("volume", "--outside", type=Number(nan=True), help="Value outside the mask, a number or nan. Default 0."),
+    option(
+        "volume",
+        "--nan",
+        type=click.Choice(["propagate", "renormalize"]),
+        default="propagate",
+        show_default=True,
+        help="Missing voxels: renormalize leaves them out, as outside a mask, and fills them in.",
+    ),
+    option(
+        "volume",
+        "--normalize",
+        type=Word(),
+        metavar="HOW",
+        help="Scale the input first, inside the mask: zscore, minmax or percentile:1,99.",
     ),
     option("volume", "--out-dtype", type=Word(), default="float32", show_default=True, help="Type of output values."),
     option(
@@ -200,6 +224,7 @@ class Settings:
     device: str = "cpu"
     dtype: str | None = None
     seed: int | None = None
+    layers: tuple[Any, ...] | None = None
     weights: str | None = None
     weights_axes: str | None = None
     weights_layout: str | None = None
@@ -222,6 +247,10 @@ class Settings:
     axes: str | None = None
     axis4: str = "auto"
     spacing: Length | None = None
+    mask: str | None = None
+    outside: float | None = None
+    nan: str = "propagate"
+    normalize: str | None = None
     out_dtype: str = "float32"
     cast: str = "error"
     compression: str | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid_core import __version__
-from lucid_core.plan import Plan
+from lucid_core.plan import Choice, Plan
 from lucid_core.units import format_bytes
 
 SCHEMA = "lucid-conv3d/report-1"
@@ -26,10 +26,13 @@ class Item:
     peak_rss_bytes: int
     status: str
     error: str | None
+    volume: dict[str, Any] | None = None
+    """Mask, missing voxels and scaling of the input, where there is any."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the item as the report holds it."""
-        plain = {name: value for name, value in vars(self).items() if name != "layer"}
+        plain = {name: value for name, value in vars(self).items() if name not in ("layer", "volume")}
+        plain |= {"volume": self.volume} if self.volume else {}
         return plain | {"plan": None if self.plan is None else plan_json(self.plan)}
 
 
@@ -41,7 +44,8 @@ def bare_item(path: str, status: str, peak_rss_bytes: int, error: str | None = N
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """Return a plan as the report holds it."""
-    return {
+    several = {"convolutions": [_choice_json(choice) for choice in plan.choices]} if len(plan.choices) > 1 else {}
+    return several | {
         "algorithm": plan.algorithm,
         "engine": plan.engine,
         "device": plan.device,
@@ -52,6 +56,15 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "peak_bytes": plan.memory.peak_bytes,
         "limit_bytes": plan.limit_bytes,
         "candidates": [dict(vars(one)) for one in plan.candidates],
+    }
+
+
+def _choice_json(choice: Choice) -> dict[str, Any]:
+    """Return what was chosen for one convolution of several."""
+    return {
+        "algorithm": choice.algorithm,
+        "engine": choice.engine,
+        "candidates": [dict(vars(one)) for one in choice.candidates],
     }
 
 
@@ -82,8 +95,8 @@ def table(item: Item) -> str:
         ("input", _volume_line(item.input)),
         ("output", _volume_line(item.output)),
         ("N,C,D,H,W", " -> ".join("x".join(map(str, item.shapes[name])) for name in ("input", "padded", "output"))),
-        *([("kernel", _kernel_line(item.layer["kernel"]))] if "kernel" in item.layer else []),
-        ("layer", _layer_line(item.layer)),
+        *[row for layer in item.layer.get("layers", [item.layer]) for row in _layer_rows(layer)],
+        *([("volume", _reading_line(item.volume))] if item.volume else []),
         ("work", f"{item.parameters} parameters, {item.macs / 1e9 if item.macs else 0:.3g} GMAC"),
         ("plan", _plan_line(item.plan)),
     ]
@@ -100,6 +113,28 @@ def _volume_line(volume: dict[str, Any]) -> str:
     return (
         f"{volume['path'] or '(not named)'}  {volume['format']} {sizes} ({volume['axes']}) {volume['dtype']}, {where}"
     )
+
+
+def _layer_rows(layer: Any) -> list[tuple[str, str]]:
+    """Return the rows of a layer, or of an elementwise operation between layers."""
+    if isinstance(layer, str):
+        return [("then", layer)]
+    if "kernel_size" not in layer:
+        return [("then", f"{name} {_short(numbers)}") for name, numbers in layer.items()]
+    kernel = [("kernel", _kernel_line(layer["kernel"]))] if "kernel" in layer else []
+    return [*kernel, ("layer", _layer_line(layer))]
+
+
+def _reading_line(volume: dict[str, Any]) -> str:
+    """Return what is done to the values on reading."""
+    parts = [f"mask {volume['mask']['path']}"] if "mask" in volume else []
+    parts += [f"{volume['outside']} outside it"] if "outside" in volume else []
+    parts += ["NaN left out"] if "nan" in volume else []
+    if "normalize" in volume:
+        scaling = [one for channels in volume["scaling"] or [] for one in channels]
+        one = f" (x - {scaling[0]['offset']:.6g}) / {scaling[0]['divisor']:.6g}" if len(scaling) == 1 else ""
+        parts.append(f"normalize {volume['normalize']}{one}")
+    return ", ".join(parts)
 
 
 def _layer_line(layer: dict[str, Any]) -> str:

@@ -63,16 +63,19 @@ class Size(click.ParamType):
 
 
 class Number(click.ParamType):
-    """A finite number of at least `least`; with `axes` three of them, D,H,W."""
+    """A finite number of at least `least`; with `axes` three of them, D,H,W; with `nan` also NaN."""
 
     name = "number"
 
-    def __init__(self, least: float = -math.inf, *, axes: bool = False) -> None:
+    def __init__(self, least: float = -math.inf, *, axes: bool = False, nan: bool = False) -> None:
         self.least = least
         self.axes = axes
+        self.nan = nan
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number or numbers, or fail with what is legal."""
+        if self.nan and (str(value).strip().lower() == "nan" or value != value):
+            return math.nan
         parts = value.split(",") if isinstance(value, str) else value
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
         numbers = [_number(part) for part in parts]
@@ -146,5 +149,21 @@ class Word(click.ParamType):
         return str(value)
 
 
-LISTS = (NestedList, Number, Size)
+class LayerList(click.ParamType):
+    """A list of layers, as YAML or already read: names and mappings, checked where their meaning is known."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Return the entries."""
+        from lucid_cli.config import parse_yaml
+
+        if isinstance(value, str):
+            value = parse_yaml(value, "--layers")
+        if not isinstance(value, (list, tuple)) or not value:
+            self.fail(f"{value!r} is not a list of layers, such as [{{weights: a.npz}}, relu].", param, ctx)
+        return tuple(value)
+
+
+LISTS = (LayerList, NestedList, Number, Size)
 """Types whose values may be lists."""

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from lucid_core.cutting import cuts
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine
-from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
+from lucid_core.stack import Problem
 from lucid_core.units import Spacing
 from lucid_core.volume import Shape5, VolumeReader
 
@@ -157,7 +157,7 @@ class Target:
     axes: str
     """Roles of the file's axes in the file's order: three to five of n, c, z, y, x."""
     dtype: np.dtype[Any]
-    problem: ConvProblem
+    problem: Problem
     source: Source | None
     spacing: Spacing | None
     """Of the output, in mm along D, H, W."""

@@ -8,7 +8,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
        regions pages scratch
        blas machine                                     the computer
     1  arguments boundary normalization elementwise     nouns
-       problem stack geometry volume masked
+       problem stack geometry volume masked intensity
     2  lattice factors weighted kernels/ algorithms/    one kernel, one way to convolve a module
        compiled/                                        what Numba compiles; imported when it is run
     3  plan cutting planner                             choice

@@ -13,6 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
+@dataclass(frozen=True)
 class Operation(ABC):
     """One operation; its fields are its numbers."""
 

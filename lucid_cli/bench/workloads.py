@@ -9,12 +9,14 @@ import numpy.typing as npt
 
 from lucid_cli.formats import parse_spec
 from lucid_cli.job import prepare
-from lucid_cli.layer import recipe
+from lucid_cli.layer import Layer, recipe
 from lucid_cli.options import Settings
 from lucid_cli.talk import say
 from lucid_core.arguments import LayerArguments, Size, layer_arguments, triple
+from lucid_core.errors import ArgumentError
 from lucid_core.factors import factors
 from lucid_core.kernels import taps
+from lucid_core.padding import RENORMALIZE
 from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.registry import choose
 from lucid_core.volume import Shape5
@@ -130,13 +132,16 @@ def built_in(names: tuple[str, ...]) -> list[Workload]:
 
 def of_inputs(inputs: tuple[str, ...], settings: Settings) -> list[Workload]:
     """Return the layer of the settings on the shape of each input, of which only the header is read."""
+    if settings.layers or settings.mask or settings.nan != "propagate" or settings.padding_mode == RENORMALIZE:
+        raise ArgumentError("bench times one plain convolution: no layers, no mask, nothing renormalized")
     made = recipe(settings)
     loads = []
     for text in inputs:
         with ExitStack() as stack:
             job = prepare(parse_spec(text), None, made, stack)
             problem, layer = job.plan.problem, job.layer
-            for warning in job.source.warnings:
+            assert isinstance(layer, Layer)
+            for warning in job.inputs.warnings:
                 say(f"Warning: {warning}")
             loads.append(Workload(text, problem.in_shape, layer.arguments, layer.weight, layer.bias, problem.dtype))
     return loads

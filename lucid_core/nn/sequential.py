@@ -31,6 +31,7 @@ class Sequential(Module):
     Convolutions and the elementwise operations between them are computed tile by tile in one pass, so that no result
     between them exists as a whole.
 
+    >>> from lucid_core.nn import ReLU
     >>> net = Sequential(Conv3d(1, 8, 3, padding=1), ReLU(), Conv3d(8, 1, 3, padding=1))
     >>> net(np.zeros((1, 1, 4, 4, 4), np.float32)).shape
     (1, 1, 4, 4, 4)

@@ -11,10 +11,13 @@ from lucid_cli.main import cli
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SHAPES = {
     "edges": (20, 24, 28),
+    "gradient": (20, 24, 28),
     "half": (10, 12, 14),
+    "segmentation": (10, 12, 14),
     "smooth": (20, 24, 28),
     "stem": (10, 12, 14, 16),
     "uint8": (20, 24, 28),
+    "video": (20, 24, 28, 8),
 }
 
 

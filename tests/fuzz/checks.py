@@ -41,13 +41,13 @@ def volume(path: Path) -> None:
         describe.as_json(job.info)
         report.table(item(job, "planned", None, None))
         report.dump(report.report_json("plan", [item(job, "planned", None, None)]))
-        readings = [job.reading, job.source.readings(job.roles)[-1]]
+        readings = [job.inputs.readings[0], job.inputs.source.readings(job.inputs.roles)[-1]]
         for reading in readings if readings[0] != readings[1] else readings[:1]:
             _read(job, reading, path.parent)
-        job.source.verify()
-        if isinstance(job.source, NiftiSource):
+        job.inputs.source.verify()
+        if isinstance(job.inputs.source, NiftiSource):
             for single in (True, False):
-                nifti_header.header_bytes(nifti_header.output_header(job.target, job.source.header, single))
+                nifti_header.header_bytes(nifti_header.output_header(job.target, job.inputs.source.header, single))
 
 
 def _recipe() -> Recipe:
@@ -58,7 +58,7 @@ def _recipe() -> Recipe:
 
 def _read(job: Job, reading: Reading, folder: Path) -> None:
     """Read tile by tile."""
-    reader = job.source.reader(job.roles, reading, folder)
+    reader = job.inputs.source.reader(job.inputs.roles, reading, folder)
     left = MOST_VOXELS
     for batch, region in job.target.regions():
         reader.forget(batch, region.start[0])
@@ -67,7 +67,7 @@ def _read(job: Job, reading: Reading, folder: Path) -> None:
         if left < 0:
             return
         reader.read(batch, region, block)
-    job.source.finish()
+    job.inputs.source.finish()
 
 
 def weights(path: Path) -> None:

@@ -1,0 +1,94 @@
+"""What is convolved, read region by region: the voxels of a file, scaled, and what of them counts."""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lucid_cli.mask import Mask
+from lucid_cli.volumes import Reading, Source
+from lucid_core.intensity import Intensity, ScaledReader, Scaling, measure
+from lucid_core.masked import MaskedReader
+from lucid_core.normalization import Normalization
+from lucid_core.volume import VolumeReader
+
+
+@dataclass
+class Inputs:
+    """An input with its mask, and what is done to its values on reading."""
+
+    source: Source
+    roles: str
+    mask: Mask | None
+    intensity: Intensity | None
+    normalization: Normalization | None
+    readings: tuple[Reading, ...] = ()
+    """The ways chosen to read the input, and the mask where there is one."""
+    scalings: list[list[Scaling]] = field(default_factory=list)
+    """Of each channel of each volume, once `measure` has been called."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the headers are warned of."""
+        return self.source.warnings + (self.mask.source.warnings if self.mask else ())
+
+    def ways(self, batch: int) -> list[tuple[Reading, ...]]:
+        """Return the ways to read what `readings` shall hold, for so many volumes, the best first."""
+        masks = [self.mask.readings(batch)] if self.mask else []
+        return list(itertools.product(self.source.readings(self.roles), *masks))
+
+    def memory(self, channels: int) -> int:
+        """Return the bytes that scaling takes, besides reading."""
+        return self.intensity.memory(channels) if self.intensity else 0
+
+    def measure(self, dtype: str, folder: Path) -> None:
+        """Take the statistics of the input where it is scaled by them; `folder` is where temporary data may go."""
+        if self.intensity is None or self.scalings:
+            return
+
+        def open_both() -> tuple[VolumeReader, VolumeReader | None]:
+            return self._source_reader(folder), self._mask_reader(folder)
+
+        self.scalings = measure(open_both, self.intensity, dtype, self.readings[0].grain[0])
+
+    def reader(self, folder: Path) -> VolumeReader:
+        """Return a reader of what a problem takes."""
+        reader = self._source_reader(folder)
+        if self.intensity is not None:
+            reader = ScaledReader(reader, self.scalings)
+        if self.normalization is None or not self.normalization.of_voxels:
+            return reader
+        return MaskedReader(reader, self.normalization, self._mask_reader(folder) if self.normalization.mask else None)
+
+    def _source_reader(self, folder: Path) -> VolumeReader:
+        return self.source.reader(self.roles, self.readings[0], folder)
+
+    def _mask_reader(self, folder: Path) -> VolumeReader | None:
+        return self.mask.source.reader(self.mask.roles, self.readings[1], folder) if self.mask else None
+
+    def finish(self) -> None:
+        """Check, after the last read, that the files were whole and did not change meanwhile."""
+        self.source.finish()
+        if self.mask is not None:
+            self.mask.source.finish()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the report says of a mask, missing voxels and scaling; nothing where there is none."""
+        shown: dict[str, Any] = {}
+        if self.mask is not None:
+            shown["mask"] = self.mask.info.to_json()
+        if self.normalization is not None and self.normalization.mask:
+            shown["outside"] = _finite(self.normalization.outside)
+        if self.normalization is not None and self.normalization.missing:
+            shown["nan"] = "renormalize"
+        if self.intensity is not None:
+            shown["normalize"] = str(self.intensity)
+            shown["scaling"] = [
+                [{"offset": one.offset, "divisor": one.divisor} for one in volume] for volume in self.scalings
+            ] or None
+        return shown
+
+
+def _finite(value: float) -> float | str:
+    """Return a number as JSON knows it: NaN is a word."""
+    return value if value == value else "nan"

@@ -1,0 +1,216 @@
+"""Stacks of layers from a list: convolutions, each a mapping of a layer's own options, and elementwise operations.
+
+layers: [{weights: a.npz, padding: 1}, relu, {leaky_relu: 0.1}, {kernel: sobel, axis: all}, magnitude]
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from lucid_cli.config import ConfiguredOption, flatten
+from lucid_cli.layer import Layer, Recipe, recipe, weights_file
+from lucid_cli.options import KERNEL, LAYER, WEIGHTS, Settings, with_options
+from lucid_core.compute import Filters
+from lucid_core.elementwise import OPERATIONS, Operation
+from lucid_core.errors import ArgumentError, LucidError, ShapeError
+from lucid_core.kernels import kernels
+from lucid_core.normalization import Normalization
+from lucid_core.problem import ConvProblem
+from lucid_core.registry import did_you_mean
+from lucid_core.stack import Problem, Shape5, Stack, stack
+from lucid_core.units import Spacing
+
+COMMON = ("in_channels", "dtype", "device")
+"""Options that stand beside a list of layers and hold for all of it."""
+MOST_LAYERS = 64
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A stack with its weights in the arithmetic dtype."""
+
+    parts: tuple[Layer | Operation, ...]
+
+    @property
+    def filters(self) -> list[Filters]:
+        """Weights and biases of the convolutions."""
+        return [pair for part in self.parts if isinstance(part, Layer) for pair in part.filters]
+
+    def problem(self, shape: Shape5, normalization: Normalization | None = None) -> Stack:  # noqa: ARG002 - has none
+        """Join the layers with an input of shape (N, C, D, H, W)."""
+        numbers = iter(range(1, len(self.parts) + 1))
+
+        def one(number: int, layer: Layer, given: Shape5) -> ConvProblem:
+            return _named(number, lambda: layer.problem(given))
+
+        return stack(
+            shape,
+            [
+                part if isinstance(part, Operation) else partial(one, number, part)
+                for number, part in zip(numbers, self.parts, strict=True)
+            ],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every layer as a configuration could say it."""
+        return {"layers": [part.to_json() for part in self.parts]}
+
+
+def described(layer: Layer | Layers, problem: Problem) -> dict[str, Any]:
+    """Return a layer as the report shows it; of several each, convolutions with the shape (N, C, D, H, W) they make."""
+    if isinstance(layer, Layer):
+        return layer.to_json()
+    shapes = iter([list(one.out_shape) for one in problem.problems])
+    shown = [
+        part.to_json() | {"output_shape": next(shapes)} if isinstance(part, Layer) else part.to_json()
+        for part in layer.parts
+    ]
+    return {"layers": shown}
+
+
+@dataclass(frozen=True)
+class LayersRecipe:
+    """What is known of a stack before a volume is seen; `build` makes its layers for one."""
+
+    settings: Settings
+    parts: tuple[Recipe | Operation, ...]
+
+    @property
+    def in_channels(self) -> int | None:
+        """Input channels, where the settings or the first layer say them."""
+        if self.settings.in_channels is None and isinstance(self.parts[0], Recipe):
+            return self.parts[0].in_channels
+        return self.settings.in_channels
+
+    @property
+    def each_channel_alone(self) -> bool:
+        """Whether the first convolution is a named kernel, which filters every channel by itself."""
+        return next(part.each_channel_alone for part in self.parts if isinstance(part, Recipe))
+
+    def build(self, channels: int, spacing: Spacing | None, dtype: np.dtype[Any]) -> Layers:
+        """Return the layers for a volume of so many channels and this spacing, computed in `dtype`."""
+        said = self.settings.in_channels
+        if said not in (None, channels):
+            raise ShapeError(f"in_channels is said to be {said}, but the volume has {channels}")
+        built: list[Layer | Operation] = []
+        for number, part in enumerate(self.parts, start=1):
+            if isinstance(part, Operation):
+                channels = part.channels(channels)
+                built.append(part)
+                continue
+            layer = _named(number, partial(part.build, channels, spacing, dtype))
+            channels = layer.arguments.out_channels
+            if spacing is not None:
+                d, h, w = (step * stride for step, stride in zip(spacing, layer.arguments.stride, strict=True))
+                spacing = (d, h, w)
+            built.append(layer)
+        return Layers(tuple(built))
+
+
+def any_recipe(settings: Settings) -> Recipe | LayersRecipe:
+    """Return the recipe of the one layer, or of the list of layers, that the settings say."""
+    if settings.layers is None:
+        return recipe(settings)
+    _check_alone(settings)
+    parts = tuple(_named(number, partial(_part, entry)) for number, entry in enumerate(settings.layers, start=1))
+    if not any(isinstance(part, Recipe) for part in parts):
+        raise ArgumentError("layers: no convolution among them; write one like {kernel: gaussian, sigma: 1vox}")
+    return LayersRecipe(settings, parts)
+
+
+def weights_files(settings: Settings) -> list[Path]:
+    """Return the files of weights of the layer, or of all layers."""
+    entries = [entry for entry in settings.layers or () if isinstance(entry, dict)]
+    texts = [settings.weights, *(entry.get("weights") for entry in entries)]
+    found = [weights_file(text) for text in texts if isinstance(text, str)]
+    return [path for path in found if path is not None]
+
+
+def _check_alone(settings: Settings) -> None:
+    """Raise `ArgumentError` for options of a single layer, or of a volume, that a list of layers does not go with."""
+    default = Settings()
+    for option in _options():
+        if option.key not in COMMON and getattr(settings, option.key) != getattr(default, option.key):
+            raise ArgumentError(f"{option.key} stands beside layers; write it in the layer that it is for")
+    if settings.nan == "renormalize":
+        raise ArgumentError("--nan renormalize is for one convolution; with layers, run that one by itself first")
+    if settings.mask is not None and settings.normalize is None:
+        raise ArgumentError(
+            "--mask normalises one convolution; with layers it only says where --normalize takes its statistics"
+        )
+    if len(settings.layers or ()) > MOST_LAYERS:
+        raise ArgumentError(f"layers: {len(settings.layers or ())} of them; legal: at most {MOST_LAYERS}")
+
+
+def _part(entry: Any) -> Recipe | Operation:
+    """Return an operation, or the recipe of a convolution."""
+    if isinstance(entry, str):
+        return _operation(entry, [])
+    if not isinstance(entry, dict) or not entry:
+        raise ArgumentError(
+            f"{entry!r} is no layer; write an operation such as relu, or a mapping such as {{weights: a.npz}}"
+        )
+    name, value = next(iter(entry.items()))
+    if len(entry) == 1 and str(name) in OPERATIONS:
+        return _operation(str(name), value if isinstance(value, list) else [value])
+    return recipe(_settings(entry))
+
+
+def _operation(name: str, numbers: list[Any]) -> Operation:
+    """Return an operation by its name with its numbers."""
+    name = name.replace("-", "_")
+    if name not in OPERATIONS:
+        as_kernel = f" A kernel is written {{kernel: {name}}}." if name in kernels() else ""
+        near = did_you_mean(name, OPERATIONS)
+        raise ArgumentError(f"unknown operation {name!r}; legal: {', '.join(OPERATIONS)}.{as_kernel or near}")
+    kind = OPERATIONS[name]
+    known = fields(kind)
+    real = all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers)
+    try:
+        if not real:
+            raise TypeError
+        return kind(*map(float, numbers))
+    except TypeError:
+        takes = ", ".join(one.name for one in known) or "no numbers"
+        example = f"{{{name}: [0, 1]}}" if len(known) > 1 else f"{{{name}: 0.1}}" if known else name
+        raise ArgumentError(f"{name} takes {takes}, not {numbers}; write it like {example}") from None
+
+
+def _settings(entry: dict[str, Any]) -> Settings:
+    """Return the settings of one convolution."""
+    options = _options()
+    values = flatten(entry, options, "the layer")
+    for name in ("dtype", "device"):
+        if name in values:
+            raise ArgumentError(f"{name} holds for all layers; write it beside the list")
+    with click.Context(_command()) as ctx:
+        try:
+            given = {
+                option.key: option.process_value(ctx, values[option.key]) for option in options if option.key in values
+            }
+        except click.BadParameter as error:
+            raise ArgumentError(f"{error.param.name if error.param else 'value'}: {error.message}") from error
+    return replace(Settings(), **given)
+
+
+def _options() -> list[ConfiguredOption]:
+    """Return the options that a layer of the list may have."""
+    return [param for param in _command().params if isinstance(param, ConfiguredOption) and param.key != "layers"]
+
+
+def _command() -> click.Command:
+    return click.command("layer")(with_options(LAYER, WEIGHTS, KERNEL)(lambda: None))
+
+
+def _named(number: int, make: Callable[[], Any]) -> Any:
+    """Return what `make` makes; an error of it says which layer it is of."""
+    try:
+        return make()
+    except LucidError as error:
+        error.args = (f"layer {number}: {error}",)
+        raise

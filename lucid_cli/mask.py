@@ -1,0 +1,73 @@
+"""`--mask`: a volume on the grid of the input that says where it counts."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lucid_cli.formats import format_of, parse_spec
+from lucid_cli.output import check_input
+from lucid_cli.volumes import Reading, Source, VolumeInfo, five_shape
+from lucid_core.errors import ArgumentError, ShapeError
+from lucid_core.geometry import Affine
+from lucid_core.regions import Triple
+
+APART = 0.05
+"""Voxels that the corners of two grids may lie apart and still be the same: headers round."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask whose header was read, of one volume and channel."""
+
+    source: Source
+    roles: str
+    info: VolumeInfo
+
+    def readings(self, batch: int) -> list[Reading]:
+        """Return the ways to read it for so many volumes: all but one read it again, so that it must go back."""
+        return [one for one in self.source.readings(self.roles) if batch == 1 or not one.forward]
+
+
+def open_mask(text: str, info: VolumeInfo, placed: Any, size: Triple, stack: ExitStack) -> Mask:
+    """Read the header of a mask for a volume; `placed` gives a header the spacing that `--spacing` says.
+
+    Raises `ShapeError` where it is not one volume on the grid of the input, voxel by voxel.
+    """
+    spec = parse_spec(text)
+    if spec.is_pipe:
+        raise ArgumentError("--mask cannot be stdin; name a file")
+    check_input(spec.path)
+    source: Source = format_of(spec).open_source(spec)
+    stack.callback(source.close)
+    found = placed(source.info)
+    roles = found.axes.replace("t", "n")
+    shape = five_shape(found.shape, roles)
+    if shape != (1, 1, *size):
+        raise ShapeError(
+            f"the mask {text} has {_sizes(shape)} voxels (N, C, D, H, W), the input {info.path} needs one volume of "
+            f"{_sizes(size)} (D, H, W){_turned(shape[2:], size)}"
+        )
+    if found.affine is not None and info.affine is not None and (apart := _apart(found.affine, info.affine, size)):
+        raise ShapeError(
+            f"the mask {text} lies elsewhere than the input {info.path}: their grids are up to {apart:.3g} mm apart in "
+            "the world; bring the mask onto the grid of the input first"
+        )
+    return Mask(source, roles, found)
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _turned(found: tuple[int, ...], size: Triple) -> str:
+    return "; its axes seem to be in another order" if found != size and sorted(found) == sorted(size) else ""
+
+
+def _apart(first: Affine, second: Affine, size: Triple) -> float:
+    """Return how many mm the corners of two grids lie apart, 0 where that is no more than headers round."""
+    ends = np.array([[x, y, z, 1] for x in (0, size[2] - 1) for y in (0, size[1] - 1) for z in (0, size[0] - 1)])
+    apart = float(np.linalg.norm((ends @ (first - second).T)[:, :3], axis=1).max())
+    smallest = float(np.linalg.norm(second[:3, :3], axis=0).min())
+    return apart if apart > APART * smallest else 0.0
