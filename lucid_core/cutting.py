@@ -19,6 +19,8 @@ Ways = tuple[Algorithm, ...]
 """The algorithm of each convolution of a problem."""
 SLOT_BYTES = 64 << 20
 """Memory of one tile in work that is aimed below."""
+WHOLE_ROWS = 2
+"""Times that memory which a tile may take before its rows are cut: files are read and written row by row then."""
 WORTH_CUTTING = 0.75
 """Share of its memory that a tile cut in half may still take, or it is not cut."""
 MORE_READ = 1.1
@@ -46,7 +48,8 @@ def choose_tile(problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 
     tile = _aligned((max(1, -(-depth // pieces)), height, width), problem, grain)
     least = (1, 1, 1) if grain[1:] == (1, 1) else grain
     for axis in range(3):
-        while tile[axis] > least[axis] and (size := tile_bytes(problem, ways, tile)) > SLOT_BYTES:
+        aim = SLOT_BYTES * (WHOLE_ROWS if axis == 2 else 1)
+        while tile[axis] > least[axis] and (size := tile_bytes(problem, ways, tile)) > aim:
             smaller = _halved(tile, axis, problem, grain)
             more = _work_share(problem, smaller) / _work_share(problem, tile)
             if tile_bytes(problem, ways, smaller) > WORTH_CUTTING * size or (

@@ -55,13 +55,19 @@ class MaskedReader:
     def _leave_out(self, plane: Array) -> None:
         """Make the voxels (channels, h, w) of a plane what they are where they count, and 0 elsewhere."""
         values, counts = plane[: self._channels], plane[self._channels :]
-        inside = None
+        inside = known = None
         if self._mask is not None:
             inside = np.abs(counts[-1]) > 0
             counts[-1] = inside
         if self._missing:
-            known = ~np.isnan(values)
+            known = values == values
             known = known if inside is None else known & inside
             counts[: self._channels] = known
-            inside = known
-        np.copyto(values, 0, where=~np.asarray(inside))
+        zero_unless(values, known if known is not None else np.asarray(inside))
+
+
+def zero_unless(values: Array, kept: npt.NDArray[np.bool_]) -> None:
+    """Set floats to +0 in place but where they are kept, NaN too: by their bits, which is the fastest way."""
+    kind = np.dtype(f"i{values.itemsize}")
+    bits = values.view(kind)
+    np.bitwise_and(bits, np.negative(kept.view(np.int8), dtype=kind), out=bits)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from lucid_core.algorithms import Algorithm
 from lucid_core.boundary import Window
+from lucid_core.masked import zero_unless
 from lucid_core.normalization import Normalization
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region
@@ -96,6 +97,8 @@ class MaskSums:
         self._algorithm = algorithm
         summed = weight if how.missing else weight.sum(axis=1, keepdims=True, dtype=np.float64).astype(weight.dtype)
         self._prepared = algorithm.prepare(of_mask, summed)
+        self._cancels = bool((summed < 0).any())
+        """Whether s(M) may be 0 where s(M X) is not; else the quotient is NaN by itself."""
 
     def divide(self, window: Window, region: Region, bias: Array | None, out: Array, scratch: Scratch) -> None:
         """Divide plane by plane, and set what lies outside the mask; what nothing is known of is NaN."""
@@ -106,22 +109,35 @@ class MaskSums:
         for d in range(out.shape[1]):
             for channel, (plane, weights) in enumerate(zip(out[:, d], sums[:, d], strict=True)):
                 plane /= weights
-                np.copyto(plane, np.nan, where=weights == 0)
+                if self._cancels:
+                    np.copyto(plane, np.nan, where=weights == 0)
                 if bias is not None:
                     plane += bias[channel]
             if self._how.mask:
-                np.copyto(out[:, d], self._how.outside, where=~self._inside(window.voxels[-1], d, out.shape[2:]))
+                self._set_outside(out[:, d], self._inside(window.voxels[-1], d, out.shape[2:]))
 
-    def _inside(self, mask: Array, d: int, shape: tuple[int, ...]) -> Array:
+    def _set_outside(self, planes: Array, inside: npt.NDArray[np.bool_]) -> None:
+        """Set the outputs (O, h, w) of a plane that lie outside the mask."""
+        if self._how.outside == 0 and planes.strides[-1] == planes.itemsize:
+            zero_unless(planes, inside)
+        else:
+            np.copyto(planes, self._how.outside, where=~inside)
+
+    def _inside(self, mask: Array, d: int, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
         """Say for a plane of outputs whether a voxel nearest to the centre of each lies inside the padded mask."""
         problem = self._problem
         centres = [step * (taps - 1) for step, taps in zip(problem.dilation, problem.kernel_size, strict=True)]
-        inside = np.zeros(shape, bool)
-        for at in itertools.product(*({one // 2, -(-one // 2)} for one in centres)):
-            plane = mask[d * problem.stride[0] + at[0]]
-            h, w = (
-                slice(start, start + (count - 1) * stride + 1, stride)
-                for start, count, stride in zip(at[1:], shape, problem.stride[1:], strict=True)
-            )
-            inside |= plane[h, w] != 0
+        nearest = [
+            self._at(mask, d, shape, at) for at in itertools.product(*({one // 2, -(-one // 2)} for one in centres))
+        ]
+        return nearest[0] if len(nearest) == 1 else np.logical_or.reduce(nearest)
+
+    def _at(self, mask: Array, d: int, shape: tuple[int, ...], at: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """Say for a plane of outputs whether the voxel `at` places from the first that each reads is inside."""
+        stride = self._problem.stride
+        h, w = (
+            slice(start, start + (count - 1) * step + 1, step)
+            for start, count, step in zip(at[1:], shape, stride[1:], strict=True)
+        )
+        inside: npt.NDArray[np.bool_] = mask[d * stride[0] + at[0], h, w] != 0
         return inside
