@@ -1,15 +1,20 @@
 """What is convolved, read region by region: the voxels of a file, scaled, and what of them counts."""
 
 import itertools
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lucid_cli.mask import Mask
-from lucid_cli.volumes import Reading, Source
+from lucid_cli.mask import Mask, open_mask
+from lucid_cli.options import Settings
+from lucid_cli.volumes import Reading, Source, VolumeInfo
+from lucid_core.geometry import affine_of, rescale
 from lucid_core.intensity import Intensity, ScaledReader, Scaling, measure
 from lucid_core.masked import MaskedReader
 from lucid_core.normalization import Normalization
+from lucid_core.regions import Triple
 from lucid_core.volume import VolumeReader
 
 
@@ -92,3 +97,26 @@ class Inputs:
 def _finite(value: float) -> float | str:
     """Return a number as JSON knows it: NaN is a word."""
     return value if value == value else "nan"
+
+
+def open_inputs(
+    settings: Settings, source: Source, roles: str, info: VolumeInfo, size: Triple, stack: ExitStack
+) -> Inputs:
+    """Read the header of the mask, and say what is done to the values on reading."""
+    mask = None
+    if settings.mask is not None:
+        mask = open_mask(settings.mask, info, partial(placed, settings=settings), size, stack)
+    missing, normalization = settings.nan == "renormalize", None
+    if missing or (mask and not settings.layers):
+        normalization = Normalization(mask is not None, missing, settings.outside or 0.0)
+    intensity = None if settings.normalize is None else Intensity.parse(settings.normalize)
+    return Inputs(source, roles, mask, intensity, normalization)
+
+
+def placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
+    """Return the input's info with the spacing that `--spacing` says."""
+    if settings.spacing is None:
+        return info
+    spacing = settings.spacing.millimetres()
+    affine = affine_of(spacing) if info.affine is None else rescale(info.affine, spacing)
+    return replace(info, spacing=spacing, affine=affine)

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from lucid_cli import axes
 from lucid_cli.budget import check_disk, make_plan
 from lucid_cli.compression import check_compression
 from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of, parse_spec
-from lucid_cli.inputs import Inputs
+from lucid_cli.inputs import Inputs, open_inputs, placed
 from lucid_cli.journal import hash_files, hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described, weights_files
-from lucid_cli.mask import open_mask
 from lucid_cli.options import Settings
 from lucid_cli.output import Replacement, check_input, filled, temporaries
 from lucid_cli.report import Item
@@ -32,9 +30,7 @@ from lucid_core import __version__
 from lucid_core.arguments import triple
 from lucid_core.events import Observer, Progress
 from lucid_core.execute import execute
-from lucid_core.geometry import affine_of, grid_transform, rescale, scaled
-from lucid_core.intensity import Intensity
-from lucid_core.normalization import Normalization
+from lucid_core.geometry import grid_transform, scaled
 from lucid_core.plan import Plan
 from lucid_core.regions import Triple
 from lucid_core.stack import Problem
@@ -71,7 +67,7 @@ def prepare(
     with stopwatch.stage("read"):
         source: Source = format_of(spec).open_source(spec)
     stack.callback(source.close)
-    info = _placed(source.info, settings)
+    info = placed(source.info, settings)
     roles = axes.roles(
         info,
         axes=settings.axes,
@@ -82,34 +78,13 @@ def prepare(
     shape = five_shape(info.shape, roles)
     dtype = np.dtype(settings.dtype) if settings.dtype else arithmetic_dtype(info.dtype)
     layer = recipe.build(shape[1], info.spacing, dtype)
-    inputs = _inputs(settings, source, roles, info, shape[2:], stack)
+    inputs = open_inputs(settings, source, roles, info, shape[2:], stack)
     problem = layer.problem(shape, inputs.normalization)
     target = _target(settings, source, info, roles, problem, out or spec)
     chosen = make_plan(settings, inputs, target, out or spec)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
     return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch)
-
-
-def _inputs(settings: Settings, source: Source, roles: str, info: VolumeInfo, size: Triple, stack: ExitStack) -> Inputs:
-    """Read the header of the mask, and say what is done to the values on reading."""
-    mask = None
-    if settings.mask is not None:
-        mask = open_mask(settings.mask, info, partial(_placed, settings=settings), size, stack)
-    missing, normalization = settings.nan == "renormalize", None
-    if missing or (mask and not settings.layers):
-        normalization = Normalization(mask is not None, missing, settings.outside or 0.0)
-    intensity = None if settings.normalize is None else Intensity.parse(settings.normalize)
-    return Inputs(source, roles, mask, intensity, normalization)
-
-
-def _placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
-    """Return the input's info with the spacing that `--spacing` says."""
-    if settings.spacing is None:
-        return info
-    spacing = settings.spacing.millimetres()
-    affine = affine_of(spacing) if info.affine is None else rescale(info.affine, spacing)
-    return replace(info, spacing=spacing, affine=affine)
 
 
 def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: Problem, out: Spec) -> Target:

@@ -128,7 +128,7 @@ def _layer_rows(layer: Any) -> list[tuple[str, str]]:
 def _reading_line(volume: dict[str, Any]) -> str:
     """Return what is done to the values on reading."""
     parts = [f"mask {volume['mask']['path']}"] if "mask" in volume else []
-    parts += [f"{volume['outside']} outside it"] if "outside" in volume else []
+    parts += [f"{float(volume['outside']):g} outside it"] if "outside" in volume else []
     parts += ["NaN left out"] if "nan" in volume else []
     if "normalize" in volume:
         scaling = [one for channels in volume["scaling"] or [] for one in channels]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ def test_console_sessions(tmp_path):
     for name in [name for name in environment if name.startswith("LUCID_CONV3D_")]:
         del environment[name]
     assert len(sessions()) >= 8
+    shutil.copytree(README.parent / "configs", tmp_path / "configs")
     for command, shown in sessions():
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
