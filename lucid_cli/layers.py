@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -28,6 +28,7 @@ from lucid_core.units import Spacing
 COMMON = ("in_channels", "dtype", "device")
 """Options that stand beside a list of layers and hold for all of it."""
 MOST_LAYERS = 64
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,15 @@ class Layers:
 
     def problem(self, shape: Shape5, normalization: Normalization | None = None) -> Stack:  # noqa: ARG002 - has none
         """Join the layers with an input of shape (N, C, D, H, W)."""
-        numbers = iter(range(1, len(self.parts) + 1))
 
-        def one(number: int, layer: Layer, given: Shape5) -> ConvProblem:
+        def joined(number: int, layer: Layer, given: Shape5) -> ConvProblem:
             return _named(number, lambda: layer.problem(given))
 
         return stack(
             shape,
             [
-                part if isinstance(part, Operation) else partial(one, number, part)
-                for number, part in zip(numbers, self.parts, strict=True)
+                part if isinstance(part, Operation) else partial(joined, number, part)
+                for number, part in enumerate(self.parts, start=1)
             ],
         )
 
@@ -207,7 +207,7 @@ def _command() -> click.Command:
     return click.command("layer")(with_options(LAYER, WEIGHTS, KERNEL)(lambda: None))
 
 
-def _named(number: int, make: Callable[[], Any]) -> Any:
+def _named(number: int, make: Callable[[], Made]) -> Made:
     """Return what `make` makes; an error of it says which layer it is of."""
     try:
         return make()
