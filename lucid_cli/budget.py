@@ -106,7 +106,7 @@ def _ends(
     return Ends(
         process=process,
         compiler=0 if compiled.loaded() else COMPILER_BYTES,
-        reader=sum(reading.memory for reading in readings) + inputs.memory(problem.in_channels),
+        reader=sum(reading.memory for reading in readings) + inputs.memory(problem, readings[0].grain[0]),
         plane=sum(reading.plane for reading in readings if reading.forward),
         planes_at_once=max(reading.planes_at_once for reading in readings),
         writer=writing.memory + threads * CASTING_BYTES,

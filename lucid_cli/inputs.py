@@ -15,6 +15,7 @@ from lucid_core.intensity import Intensity, ScaledReader, Scaling, measure
 from lucid_core.masked import MaskedReader
 from lucid_core.normalization import Normalization
 from lucid_core.regions import Triple
+from lucid_core.stack import Problem
 from lucid_core.volume import VolumeReader
 
 
@@ -42,9 +43,9 @@ class Inputs:
         masks = [self.mask.readings(batch)] if self.mask else []
         return list(itertools.product(self.source.readings(self.roles), *masks))
 
-    def memory(self, channels: int) -> int:
+    def memory(self, problem: Problem, grain: int) -> int:
         """Return the bytes that scaling takes, besides reading."""
-        return self.intensity.memory(channels) if self.intensity else 0
+        return self.intensity.memory(problem.in_shape, problem.dtype, grain) if self.intensity else 0
 
     def measure(self, dtype: str, folder: Path) -> None:
         """Take the statistics of the input where it is scaled by them; `folder` is where temporary data may go."""

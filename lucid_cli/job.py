@@ -31,6 +31,7 @@ from lucid_core.arguments import triple
 from lucid_core.events import Observer, Progress
 from lucid_core.execute import execute
 from lucid_core.geometry import grid_transform, scaled
+from lucid_core.normalization import checked_outside
 from lucid_core.plan import Plan
 from lucid_core.regions import Triple
 from lucid_core.stack import Problem
@@ -78,6 +79,7 @@ def prepare(
     shape = five_shape(info.shape, roles)
     dtype = np.dtype(settings.dtype) if settings.dtype else arithmetic_dtype(info.dtype)
     layer = recipe.build(shape[1], info.spacing, dtype)
+    checked_outside(settings.outside or 0.0, dtype)
     inputs = open_inputs(settings, source, roles, info, shape[2:], stack)
     problem = layer.problem(shape, inputs.normalization)
     target = _target(settings, source, info, roles, problem, out or spec)
@@ -179,7 +181,8 @@ def _hashes(job: Job) -> dict[str, str]:
     storage = [job.settings.cast, target.compression, target.chunks, target.shuffle, spec.suffix, spec.inner]
     computed = [__version__, job.plan.algorithm, job.plan.engine, job.layer.to_json()]
     weights = [array for both in job.layer.filters for array in both if array is not None]
-    reading = [job.settings.mask, str(job.settings.outside), job.settings.nan, job.settings.normalize]
+    mask = None if job.settings.mask is None else parse_spec(job.settings.mask).inner or ""
+    reading = [mask, str(job.settings.outside), job.settings.nan, job.settings.normalize]
     return {
         "input": content,
         "weights": hash_values(*weights),

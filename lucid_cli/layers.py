@@ -20,8 +20,9 @@ from lucid_core.elementwise import OPERATIONS, Operation
 from lucid_core.errors import ArgumentError, LucidError, ShapeError
 from lucid_core.kernels import kernels
 from lucid_core.normalization import Normalization
+from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem
-from lucid_core.registry import did_you_mean
+from lucid_core.registry import choose, did_you_mean
 from lucid_core.stack import Problem, Shape5, Stack, stack
 from lucid_core.units import Spacing
 
@@ -82,9 +83,12 @@ class LayersRecipe:
 
     @property
     def in_channels(self) -> int | None:
-        """Input channels, where the settings or the first layer say them."""
-        if self.settings.in_channels is None and isinstance(self.parts[0], Recipe):
-            return self.parts[0].in_channels
+        """Input channels, where the settings or the first convolution say them."""
+        for part in self.parts:
+            if self.settings.in_channels is not None or (isinstance(part, Operation) and part.joins_channels):
+                break
+            if isinstance(part, Recipe):
+                return part.in_channels
         return self.settings.in_channels
 
     @property
@@ -137,6 +141,9 @@ def _check_alone(settings: Settings) -> None:
     for option in _options():
         if option.key not in COMMON and getattr(settings, option.key) != getattr(default, option.key):
             raise ArgumentError(f"{option.key} stands beside layers; write it in the layer that it is for")
+    choose("device", settings.device, ("auto", *DEVICES))
+    if settings.outside is not None:
+        raise ArgumentError("--outside belongs to a mask that normalises; with layers it has no meaning")
     if settings.nan == "renormalize":
         raise ArgumentError("--nan renormalize is for one convolution; with layers, run that one by itself first")
     if settings.mask is not None and settings.normalize is None:
@@ -155,27 +162,31 @@ def _part(entry: Any) -> Recipe | Operation:
         raise ArgumentError(
             f"{entry!r} is no layer; write an operation such as relu, or a mapping such as {{weights: a.npz}}"
         )
+    if nested := next((name for name, value in entry.items() if isinstance(value, dict)), None):
+        raise ArgumentError(f"{nested} holds a mapping; the options of a layer stand side by side, without sections")
     name, value = next(iter(entry.items()))
-    if len(entry) == 1 and str(name) in OPERATIONS:
+    if len(entry) == 1 and (_plain(name) in OPERATIONS or _plain(name) in kernels()):
         return _operation(str(name), value if isinstance(value, list) else [value])
     return recipe(_settings(entry))
 
 
+def _plain(name: Any) -> str:
+    return str(name).replace("-", "_")
+
+
 def _operation(name: str, numbers: list[Any]) -> Operation:
     """Return an operation by its name with its numbers."""
-    name = name.replace("-", "_")
+    name = _plain(name)
     if name not in OPERATIONS:
         as_kernel = f" A kernel is written {{kernel: {name}}}." if name in kernels() else ""
         near = did_you_mean(name, OPERATIONS)
         raise ArgumentError(f"unknown operation {name!r}; legal: {', '.join(OPERATIONS)}.{as_kernel or near}")
-    kind = OPERATIONS[name]
-    known = fields(kind)
-    real = all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers)
+    kind, known = OPERATIONS[name], fields(OPERATIONS[name])
     try:
-        if not real:
-            raise TypeError
-        return kind(*map(float, numbers))
-    except TypeError:
+        return kind(*(float(one) if isinstance(one, str) else one for one in numbers))
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, ArgumentError):
+            raise
         takes = ", ".join(one.name for one in known) or "no numbers"
         example = f"{{{name}: [0, 1]}}" if len(known) > 1 else f"{{{name}: 0.1}}" if known else name
         raise ArgumentError(f"{name} takes {takes}, not {numbers}; write it like {example}") from None

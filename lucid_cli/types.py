@@ -159,7 +159,7 @@ class LayerList(click.ParamType):
         from lucid_cli.config import parse_yaml
 
         if isinstance(value, str):
-            value = parse_yaml(value, "--layers")
+            value = parse_yaml(value, "layers")
         if not isinstance(value, (list, tuple)) or not value:
             self.fail(f"{value!r} is not a list of layers, such as [{{weights: a.npz}}, relu].", param, ctx)
         return tuple(value)

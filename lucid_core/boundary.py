@@ -156,6 +156,8 @@ def voxels_read(region: Region, size: Triple, mode: str) -> Region:
 
 @lru_cache(maxsize=4096)
 def _range_read(start: int, stop: int, size: int, mode: str) -> tuple[int, int]:
+    if mode == "circular" and (start < 0 or stop > size):
+        return 0, size
     positions = _positions(start, stop, size, mode)
     taken = positions[positions >= 0]
     if not taken.size:

@@ -19,6 +19,8 @@ Ways = tuple[Algorithm, ...]
 """The algorithm of each convolution of a problem."""
 SLOT_BYTES = 64 << 20
 """Memory of one tile in work that is aimed below."""
+JOINING = 3
+"""Channels that joining channels takes."""
 WHOLE_ROWS = 2
 """Times that memory which a tile may take before its rows are cut: files are read and written row by row then."""
 WORTH_CUTTING = 0.75
@@ -140,10 +142,10 @@ def _stack_parts(stack: Stack, ways: Ways, tile: Triple) -> tuple[int, int, int]
         if number or way.engine == "numpy":
             block += stage.problem.in_channels * math.prod(stage.problem.block_shape(out))
         if any(operation.joins_channels for operation in stage.operations):
-            output += (stage.problem.out_channels + 2) * math.prod(out)
+            output += (stage.problem.out_channels + JOINING) * math.prod(out)
         kind = (way.name, way.engine)
         workspaces[kind] = max(workspaces.get(kind, 0), way.workspace(stage.problem, out))
-    output += 2 * math.prod(source) * any(operation.joins_channels for operation in stack.first)
+    output += JOINING * math.prod(source) * any(operation.joins_channels for operation in stack.first)
     itemsize = np.dtype(stack.dtype).itemsize
     return block * itemsize, sum(workspaces.values()), output * itemsize
 

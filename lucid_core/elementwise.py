@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core.errors import ArgumentError, ArgumentTypeError
+
 Array = npt.NDArray[Any]
 
 
@@ -20,6 +22,13 @@ class Operation(ABC):
     name: ClassVar[str]
     joins_channels: ClassVar[bool] = False
     """Whether it makes one channel of all."""
+
+    def __post_init__(self) -> None:
+        for name, number in vars(self).items():
+            real = isinstance(number, (int, float, np.floating, np.integer)) and not isinstance(number, bool)
+            if not real or number != number:
+                raise ArgumentTypeError(f"{name} of {self.name} must be a number, not {number!r}")
+            object.__setattr__(self, name, float(number))  # of a frozen dataclass
 
     @abstractmethod
     def run(self, values: Array) -> Array:
@@ -78,6 +87,11 @@ class Clip(Operation):
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low > self.high:
+            raise ArgumentError(f"clip takes low, then high, not {self.low:g}, {self.high:g}")
+
     def run(self, values: Array) -> Array:
         """Change the values in place."""
         number = values.dtype.type
@@ -116,14 +130,19 @@ class Magnitude(Operation):
 
 @dataclass(frozen=True)
 class Argmax(Operation):
-    """The number of the channel with the largest value, the first of several: one channel of labels."""
+    """The number of the channel with the largest value, or NaN, the first of several: one channel of labels."""
 
     name = "argmax"
     joins_channels = True
 
     def run(self, values: Array) -> Array:
         """Return the labels in the dtype of the values."""
-        labels: Array = values.argmax(axis=0)[np.newaxis].astype(values.dtype)
+        best, labels = values[:1].copy(), np.zeros_like(values[:1])
+        for channel in range(1, len(values)):
+            one = values[channel : channel + 1]
+            better = (one > best) | ((one != one) & (best == best))
+            np.copyto(best, one, where=better)
+            labels[better] = channel
         return labels
 
 

@@ -11,7 +11,7 @@ from lucid_core.errors import ArgumentTypeError, LimitError, ShapeError
 from lucid_core.execute import execute
 from lucid_core.factors import factors
 from lucid_core.masked import MaskedReader
-from lucid_core.normalization import Normalization, check_sums
+from lucid_core.normalization import Normalization, check_sums, checked_outside
 from lucid_core.pages import aligned
 from lucid_core.planner import plan
 from lucid_core.problem import conv_problem
@@ -74,9 +74,9 @@ def conv3d(
     dtype = arithmetic_dtype(volumes.dtype)
     batch = as_batch(volumes)
     check_dtypes(volumes, filters, offsets)
-    layer = _layer(filters, offsets, stride, padding, dilation, groups, padding_mode)
+    layer = layer_of(filters, offsets, stride, padding, dilation, groups, padding_mode)
     filters = filters.astype(dtype, copy=False)
-    reader, normalization = _normalized(ArrayReader(batch), mask, nan, outside)
+    reader, normalization = _normalized(ArrayReader(batch), mask, nan, outside, dtype)
     problem = conv_problem(
         _shape5(batch),
         layer,
@@ -97,13 +97,13 @@ def conv3d(
 
 
 def _normalized(
-    reader: VolumeReader, mask: npt.ArrayLike | None, nan: str, outside: float
+    reader: VolumeReader, mask: npt.ArrayLike | None, nan: str, outside: float, dtype: np.dtype[Any]
 ) -> tuple[VolumeReader, Normalization | None]:
     """Return the reader of what a convolution needs, and how it is normalised."""
     choose("nan", nan, ("propagate", "renormalize"))
     if mask is None and nan == "propagate":
         return reader, None
-    normalization = Normalization(mask is not None, nan == "renormalize", outside)
+    normalization = Normalization(mask is not None, nan == "renormalize", checked_outside(outside, dtype))
     if mask is None:
         return MaskedReader(reader, normalization, None), normalization
     voxels = _array("mask", mask)
@@ -112,7 +112,8 @@ def _normalized(
             f"mask must hold numbers of shape {reader.shape[2:]} (D, H, W), as x does, not {voxels.dtype} of shape "
             f"{voxels.shape}"
         )
-    return MaskedReader(reader, normalization, ArrayReader(voxels[np.newaxis, np.newaxis])), normalization
+    inside = (voxels != 0) & (voxels == voxels)
+    return MaskedReader(reader, normalization, ArrayReader(inside[np.newaxis, np.newaxis])), normalization
 
 
 def _array(name: str, values: npt.ArrayLike) -> Array:
@@ -156,7 +157,7 @@ def check_dtypes(volumes: Array, filters: Array, offsets: Array | None) -> None:
             )
 
 
-def _layer(
+def layer_of(
     filters: Array,
     offsets: Array | None,
     stride: Size,
@@ -165,6 +166,7 @@ def _layer(
     groups: int,
     padding_mode: str,
 ) -> LayerArguments:
+    """Return the checked arguments of a layer with these weights; `ShapeError` where weight and bias do not fit."""
     if filters.ndim != 5:
         raise ShapeError(
             f"weight must have 5 axes (out_channels, in_channels / groups, K_D, K_H, K_W), not {filters.ndim}: "

@@ -5,6 +5,7 @@ inside a mask where there is one, taken in passes over the volume plane by plane
 but its shape. NaN stays NaN. A channel whose values are all the same becomes 0.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,8 +21,14 @@ from lucid_core.volume import Shape5, VolumeReader
 
 Array = npt.NDArray[Any]
 METHODS = ("zscore", "minmax", "percentile")
+PIECE_VALUES = 1 << 16
+"""Values that are added at once, or one row where that is more: so the order of a sum follows from the shape alone."""
 SLAB_BYTES = 4 << 20
-"""Values that are looked at together, or one plane where that is more."""
+"""Memory of what is read at once."""
+MOST_SLAB_BYTES = 64 << 20
+"""The same, where more planes are stored together."""
+PIECE_BYTES = 64 * PIECE_VALUES
+"""What looking at a piece takes."""
 DIGIT = 16
 """Bits of a value that one pass of `percentile` tells apart."""
 
@@ -53,12 +60,14 @@ class Intensity:
         return cls(method, low, high)
 
     def __str__(self) -> str:
-        return f"{self.method}:{self.low:g},{self.high:g}" if self.method == "percentile" else self.method
+        return f"{self.method}:{self.low:.15g},{self.high:.15g}" if self.method == "percentile" else self.method
 
-    def memory(self, channels: int) -> int:
-        """Return the bytes that counting the values of a volume takes."""
+    def memory(self, shape: Shape5, dtype: npt.DTypeLike, grain: int) -> int:
+        """Return the bytes that `measure` takes for volumes of this shape, a mask included."""
         ranks = 4 if self.method == "percentile" else 0
-        return 4 * SLAB_BYTES + channels * ranks * (8 << DIGIT)
+        planes, rows = _slab(shape, dtype, grain)
+        slab = (shape[1] + 1) * planes * rows * shape[4] * np.dtype(dtype).itemsize
+        return slab + PIECE_BYTES + shape[1] * ranks * (8 << DIGIT)
 
     def measure(self, dtype: npt.DTypeLike) -> "Measure":
         """Return what takes the statistics of one channel whose values have this dtype."""
@@ -76,12 +85,13 @@ class Scaling:
     clip: bool = False
 
     def apply(self, values: Array) -> None:
-        """Scale values in place."""
-        number = values.dtype.type
-        values -= number(self.offset)
-        values /= number(self.divisor)
+        """Scale values in place, in float64."""
+        exact = values.astype(np.float64)
+        exact -= self.offset
+        exact /= self.divisor
         if self.clip:
-            np.clip(values, number(0), number(1), out=values)
+            np.clip(exact, 0, 1, out=exact)
+        values[...] = exact
 
 
 class Measure(ABC):
@@ -115,7 +125,7 @@ class Moments(Measure):
         exact -= mean
         count = self._count + exact.size
         apart = mean - self._mean
-        self._squares += float(exact @ exact) + apart * apart * self._count * exact.size / count
+        self._squares += float(np.square(exact, out=exact).sum()) + apart * apart * self._count * exact.size / count
         self._mean += apart * exact.size / count
         self._count = count
 
@@ -157,11 +167,11 @@ class Ranks(Measure):
     def add(self, values: Array) -> None:
         """Count the next bits of the values whose highest bits are those of a rank."""
         keys = _ordered(values)
-        shift = self._bits - DIGIT * (self._done + 1)
-        digits = (keys >> keys.dtype.type(shift)).astype(np.int64)
+        word = keys.dtype.type
+        keys >>= word(self._bits - DIGIT * (self._done + 1))
         for head, counts in self._counts.items():
-            tails = digits if not self._done else digits[digits >> DIGIT == head]
-            counts += np.bincount(tails & ((1 << DIGIT) - 1), minlength=1 << DIGIT)
+            tails = keys if not self._done else keys[keys >> word(DIGIT) == word(head)]
+            counts += np.bincount((tails & word((1 << DIGIT) - 1)).astype(np.int64), minlength=1 << DIGIT)
 
     def end(self) -> None:
         """Follow each rank into the values that share one more digit with it."""
@@ -231,9 +241,9 @@ def measure(
         measures = measures or [[intensity.measure(dtype) for _ in range(channels)] for _ in range(batch)]
         passes = max((one.passes for volume in measures for one in volume), default=1)
         for number, volume in enumerate(measures):
-            for values, counts in _planes(reader, mask, number, dtype, grain):
-                for one, plane in zip(volume, values, strict=True):
-                    known = plane[np.isfinite(plane) & counts]
+            for values, inside in _pieces(reader, mask, number, dtype, grain):
+                for one, piece in zip(volume, values, strict=True):
+                    known = piece[np.isfinite(piece) & inside]
                     if known.size:
                         one.add(known)
             for one in volume:
@@ -242,23 +252,41 @@ def measure(
     return [[one.scaling() for one in volume] for volume in measures]
 
 
-def _planes(
+def _slab(shape: Shape5, dtype: npt.DTypeLike, grain: int) -> tuple[int, int]:
+    """Return the planes and the rows of each that are read at once."""
+    _, channels, depth, height, width = shape
+    row = (channels + 1) * width * np.dtype(dtype).itemsize
+    planes = max(SLAB_BYTES // max(row * height, 1), min(grain, MOST_SLAB_BYTES // max(row * height, 1)))
+    if planes:
+        return min(planes, depth), height
+    together = _rows(width)
+    return 1, min(max(SLAB_BYTES // row // together, 1) * together, height)
+
+
+def _rows(width: int) -> int:
+    """Return the rows of a piece."""
+    return max(1, PIECE_VALUES // width)
+
+
+def _pieces(
     reader: VolumeReader, mask: VolumeReader | None, batch: int, dtype: npt.DTypeLike, grain: int
 ) -> Iterator[tuple[Array, Array | bool]]:
-    """Yield each D plane (C, H, W) of a volume, with what of it lies inside the mask (H, W)."""
+    """Yield a volume in pieces (C, rows, W), plane by plane, with what of each lies inside the mask (rows, W)."""
     _, channels, depth, height, width = reader.shape
-    plane = (channels + (mask is not None)) * height * width * np.dtype(dtype).itemsize
-    together = max(1, SLAB_BYTES // max(plane, 1) // grain) * grain
-    for start in range(0, depth, together):
-        region = Region((start, 0, 0), (min(start + together, depth), height, width))
-        values, inside = np.empty((channels, *region.shape), dtype), np.empty((1, *region.shape), dtype)
-        reader.forget(batch, start)
-        reader.read(batch, region, values)
+    planes, rows = _slab(reader.shape, dtype, grain)
+    slab = np.empty((channels + 1, planes, rows, width), dtype)
+    for d, h in itertools.product(range(0, depth, planes), range(0, height, rows)):
+        region = Region((d, h, 0), (min(d + planes, depth), min(h + rows, height), width))
+        values = slab[:, : region.shape[0], : region.shape[1]]
+        reader.forget(batch, d)
+        reader.read(batch, region, values[:channels])
         if mask is not None:
-            mask.forget(0, start)
-            mask.read(0, region, inside)
-        for d in range(region.shape[0]):
-            yield values[:, d], True if mask is None else np.abs(inside[0, d]) > 0
+            mask.forget(0, d)
+            mask.read(0, region, values[channels:])
+        for plane in range(region.shape[0]):
+            for first in range(0, region.shape[1], _rows(width)):
+                piece = values[:, plane, first : first + _rows(width)]
+                yield piece[:channels], True if mask is None else np.abs(piece[channels]) > 0
 
 
 class ScaledReader:

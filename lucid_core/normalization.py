@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.errors import ArgumentError
+from lucid_core.errors import ArgumentError, ArgumentTypeError
 
 Array = npt.NDArray[Any]
 NO_SUM = 1e-6
@@ -49,3 +49,13 @@ def check_sums(weight: Array) -> None:
             f"{which} to {sums[wrong[0]]:.3g}, so its result s(M X) / s(M) has no meaning: a mask, missing voxels and "
             "padding_mode 'renormalize' need a kernel that averages, such as gaussian or box"
         )
+
+
+def checked_outside(value: Any, dtype: npt.DTypeLike) -> float:
+    """Return the value outside a mask as a float; `ArgumentError` for what the dtype of the arithmetic cannot hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise ArgumentTypeError(f"outside must be a number or NaN, not {value!r}")
+    number, most = float(value), float(np.finfo(dtype).max)
+    if most < abs(number) < np.inf:
+        raise ArgumentError(f"outside must be at most {most:.3g} in {np.dtype(dtype)}, not {number:g}")
+    return number

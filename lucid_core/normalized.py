@@ -17,6 +17,10 @@ from lucid_core.scratch import Scratch
 Array = npt.NDArray[Any]
 
 
+CANCELLED = 2.0**-40
+"""A sum below this share of the sum of magnitudes is 0."""
+
+
 class Divisor(Protocol):
     """Divides an output region (O, d, h, w) of the plain convolution by s(M), and adds the bias."""
 
@@ -46,8 +50,10 @@ class BorderSums:
         places: dict[bytes, int] = {}
         self._filter = [places.setdefault(taps.tobytes(), len(places)) for taps in exact]
         distinct = np.array([exact[self._filter.index(one)] for one in range(len(places))])
-        sums = np.einsum("oijk,ai,bj,ck->oabc", distinct, *inside, optimize=True)
-        self._sums = sums.astype(problem.dtype)
+        sums, sizes = (
+            np.einsum("oijk,ai,bj,ck->oabc", one, *inside, optimize=True) for one in (distinct, np.abs(distinct))
+        )
+        self._sums = np.where(np.abs(sums) > CANCELLED * sizes, sums, np.nan).astype(problem.dtype)
 
     def divide(self, window: Window, region: Region, bias: Array | None, out: Array, scratch: Scratch) -> None:  # noqa: ARG002
         """Divide runs of rows that are cut alike, each along W by the sums there."""

@@ -4,6 +4,7 @@ Where a result is no longer referred to, its memory is kept for the next one, up
 """
 
 import math
+import mmap
 import os
 import threading
 import weakref
@@ -52,8 +53,17 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def fresh(size: int) -> npt.NDArray[np.uint8]:
-    """Return `size` bytes that begin at a multiple of `ALIGNMENT` and go back to the system after use."""
-    return _begun(np.empty(size + ALIGNMENT, np.uint8), size)
+    """Return `size` bytes that begin at a multiple of `ALIGNMENT` and go back to the system after use.
+
+    Large ones are pages of their own: the C library keeps what it is given back, up to 32 MiB a piece.
+    """
+    if size < LEAST_KEPT_BYTES:
+        return _begun(np.empty(size + ALIGNMENT, np.uint8), size)
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{size} bytes cannot be had: {error}") from error
+    return np.frombuffer(pages, np.uint8)
 
 
 def _begun(memory: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -97,13 +97,16 @@ def _candidates(problem: ConvProblem, engine: str, accuracy: str) -> tuple[Candi
 def _choices(problem: Problem, engine: str, accuracy: str, algorithm: str, start_seconds: float) -> tuple[Choice, ...]:
     """Choose for every convolution; compiled kernels are taken where those of all together are worth loading them."""
     weighed = [_candidates(one, engine, accuracy) for one in problem.problems]
-    any_engine = [_cheapest(candidates, algorithm) for candidates in weighed]
+    any_engine = []
+    for number, candidates in enumerate(weighed, start=1):
+        which = f" convolution {number}" if len(weighed) > 1 else " this"
+        any_engine.append(_cheapest(candidates, algorithm, which))
     chosen = any_engine
     with_numpy = [[one for one in candidates if one.engine == "numpy"] for candidates in weighed]
     if any(one.engine != "numpy" for one in any_engine) and all(
         _able(candidates, algorithm) for candidates in with_numpy
     ):
-        plain = [_cheapest(candidates, algorithm) for candidates in with_numpy]
+        plain = [_cheapest(candidates, algorithm, "") for candidates in with_numpy]
         if _seconds(plain) <= _seconds(any_engine) + start_seconds:
             chosen = plain
     return tuple(
@@ -121,12 +124,12 @@ def _able(candidates: Sequence[Candidate], algorithm: str) -> list[Candidate]:
     return [one for one in candidates if algorithm in ("auto", one.algorithm) and one.seconds is not None]
 
 
-def _cheapest(candidates: Sequence[Candidate], algorithm: str) -> Candidate:
+def _cheapest(candidates: Sequence[Candidate], algorithm: str, which: str) -> Candidate:
     able = _able(candidates, algorithm)
     if not able:
         named = [one for one in candidates if algorithm in ("auto", one.algorithm)]
         reasons = "; ".join(dict.fromkeys(str(one.refused) for one in named))
-        raise ArgumentError(f"algorithm {algorithm!r} cannot compute this: {reasons}; use 'auto'")
+        raise ArgumentError(f"algorithm {algorithm!r} cannot compute{which}: {reasons}; use 'auto'")
     return min(able, key=lambda one: one.seconds or 0.0)
 
 

@@ -35,5 +35,7 @@ class Scratch:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
+            self._buffers.pop(name, None)
+            del buffer
             buffer = self._buffers[name] = fresh(size)
         return buffer[:size].view(dtype).reshape(shape)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from lucid_core.arguments import LayerArguments, Size, layer_arguments
 from lucid_core.errors import ArgumentError, ArgumentTypeError
-from lucid_core.functional import conv3d
+from lucid_core.functional import conv3d, layer_of
 from lucid_core.nn.init import kaiming_bound, uniform
 from lucid_core.nn.module import Module, Parameter
 from lucid_core.planner import DEVICES
@@ -70,16 +70,10 @@ class Conv3d(Module):
 
     @property
     def arguments(self) -> LayerArguments:
-        """The checked arguments, as the attributes have them now."""
-        return layer_arguments(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.padding_mode,
+        """The checked arguments, as the weights and attributes have them now."""
+        bias = None if self.bias is None else self.bias.data
+        return layer_of(
+            self.weight.data, bias, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
         )
 
     def forward(self, x: npt.ArrayLike) -> npt.NDArray[Any]:

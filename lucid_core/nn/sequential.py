@@ -44,19 +44,20 @@ class Sequential(Module):
             setattr(self, str(number), module)
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(vars(self).values())
+        return (value for value in vars(self).values() if isinstance(value, Module))
 
     def __len__(self) -> int:
-        return len(vars(self))
+        return sum(1 for _ in self)
 
-    def __getitem__(self, number: int) -> Module:
-        return list(self)[number]
+    def __getitem__(self, which: int | slice) -> Module:
+        """Return one layer, or those of a slice as a `Sequential`."""
+        return Sequential(*list(self)[which]) if isinstance(which, slice) else list(self)[which]
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Compute all layers."""
         array = np.asarray(x)
         layers = list(_flat(self))
-        known = all(isinstance(layer, (Conv3d, Elementwise)) for layer in layers)
+        known = all(type(layer).forward in (Conv3d.forward, Elementwise.forward) for layer in layers)
         convolves = any(isinstance(layer, Conv3d) for layer in layers)
         if not (known and convolves) or array.dtype == np.float16:
             for layer in self:
@@ -71,7 +72,7 @@ class Sequential(Module):
 
 def _flat(modules: Sequential) -> Iterator[Module]:
     for module in modules:
-        if isinstance(module, Sequential):
+        if isinstance(module, Sequential) and type(module).forward is Sequential.forward:
             yield from _flat(module)
         else:
             yield module

@@ -72,7 +72,7 @@ class TestResult:
         np.testing.assert_allclose(stacked.affine, single.affine, atol=1e-5)
         np.testing.assert_allclose(stacked.get_fdata(), single.get_fdata(), rtol=1e-4, atol=1e-3)
 
-    @pytest.mark.parametrize("options", (("--tile", "2,3,4"), ("-j", 1), ("--max-memory", "300M"), ("--tile", "1,9,9")))
+    @pytest.mark.parametrize("options", (("--tile", "2,3,4"), ("-j", 1), ("--tile", "1,9,9")))
     def test_no_choice_changes_a_bit(self, weights, options):
         whole = applied("o.npy", STACK).tobytes()
         assert applied("o.npy", STACK, *options).tobytes() == whole
@@ -114,6 +114,25 @@ class TestResult:
         make_nifti(folder / "series.nii.gz", noise(3, 6, 7, 8).transpose(3, 2, 1, 0))
         found = applied("o.nii.gz", "[{kernel: gaussian, sigma: 1vox}, abs]", source="series.nii.gz")
         assert found.shape == (3, 6, 7, 8)
+
+    @pytest.mark.parametrize("tile", ("1,1,1", "2,5,5", "5,6,7"))
+    def test_wide_circular_pads_and_thin_tiles(self, folder, tile):
+        make_volume("s.npy", noise(5, 6, 7))
+        wide = ("--kernel", "box", "--size", "2vox", "--padding", "3", "--padding-mode", "circular")
+        ok("apply", "s.npy", "-o", "o.npy", "-q", *wide)
+        layers = "[{kernel: box, size: 2vox, padding: 3, padding_mode: circular}, abs]"
+        found = applied("p.npy", layers, "--tile", tile, source="s.npy")
+        np.testing.assert_allclose(found, np.abs(np.load("o.npy")), rtol=1e-6)
+
+    def test_channels_follow_from_a_convolution_behind_operations(self, weights, folder):
+        make_nifti(folder / "four.nii", noise(4, 6, 7, 8).transpose(3, 2, 1, 0))
+        assert applied("o.npy", "[abs, {weights: b.npz, padding: 1}]", source="four.nii").shape[0] == 4
+
+    def test_operations_with_hyphens_and_numbers_as_words(self, folder):
+        make_volume("s.npy", noise(3, 4, 5))
+        for written in ("{leaky-relu: 0.01}", "leaky-relu", "{leaky_relu: 1e-2}", "leaky_relu"):
+            found = applied("o.npy", f"[{{kernel: identity}}, {written}]", source="s.npy")
+            assert found.min() == np.float32(noise(3, 4, 5).min() * np.float32(0.01))
 
 
 class TestReport:
@@ -172,6 +191,11 @@ class TestRefusals:
             ("[{weights: a.npz, kernel: box}]", 2, "layer 1: --kernel and --weights both"),
             ("[{kernel: sobel, axis: z, padding_mode: renormalize}]", 2, "layer 1: the kernel sums to"),
             ("[3]", 2, "layer 1: 3 is no layer"),
+            ("[{kernel: box, size: 3vox}, {box: 3}]", 2, "A kernel is written {kernel: box}"),
+            ("[{weights: {weights: a.npz}}]", 2, "layer 1: weights holds a mapping"),
+            ("[{kernel: box, size: 3vox}, {clip: [1, 0]}]", 2, "layer 2: clip takes low, then high"),
+            ("[{kernel: box, size: 3vox}, {scale: .nan}]", 2, "layer 2: factor of scale must be a number"),
+            (f"[{{kernel: box, size: 3vox}}, {{scale: 1{'0' * 400}}}]", 2, "layer 2: scale takes factor, offset"),
             ("[{kernel: [box]}]", 2, "layer 1: kernel: ['box'] is a list where one value belongs"),
             ("[{layers: [relu]}]", 2, "unknown key 'layers'"),
         ],
@@ -190,6 +214,9 @@ class TestRefusals:
             (("--stride", "2"), "stride stands beside layers"),
             (("--nan", "renormalize"), "for one convolution"),
             (("--mask", "scan.nii.gz"), "--normalize takes its statistics"),
+            (("--outside", "5"), "with layers it has no meaning"),
+            (("--device", "nonsense"), "unknown device"),
+            (("--algorithm", "separable"), "cannot compute convolution 1"),
         ],
     )
     def test_what_does_not_go_with_layers(self, weights, options, words):

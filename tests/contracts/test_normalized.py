@@ -188,3 +188,18 @@ class TestConv3d:
     def test_an_unknown_treatment_is_refused(self):
         with pytest.raises(ArgumentError, match="unknown nan 'ignore'"):
             conv3d(self.X, self.MEAN, nan="ignore")
+
+    def test_a_cut_kernel_that_cancels_is_nan(self):
+        x, weight = np.arange(1, 7, dtype=np.float32).reshape(1, 1, 1, 6), np.float32([[[[[-1, 1, 1]]]]])
+        for options in ({"padding_mode": RENORMALIZE}, {"mask": np.ones((1, 1, 6))}):
+            found = conv3d(x, weight, padding=(0, 0, 1), **options).ravel()
+            assert np.isnan(found).tolist() == [False] * 5 + [True]
+
+    def test_the_smallest_number_is_inside_a_mask(self):
+        mask = np.full((3, 4, 5), 1e-300)
+        assert np.isfinite(conv3d(self.X, self.MEAN, padding=1, mask=mask, outside=np.nan)).all()
+
+    @pytest.mark.parametrize("outside", ("abc", None, [1, 2], True, 1e300))
+    def test_a_wrong_value_outside_is_refused(self, outside):
+        with pytest.raises(ArgumentError, match="outside must be"):
+            conv3d(self.X, self.MEAN, mask=np.ones((3, 4, 5)), outside=outside)

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_core.boundary import axis_pieces, fill, planes_read
+from lucid_core.boundary import Window, axis_pieces, fill, planes_read, voxels_read
 from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.padding import PADDING_MODES, pad_fits, padding_mode, source_index
 from lucid_core.regions import Region
+from lucid_core.scratch import Scratch
 from tests.reference import voxel
 
 modes = st.sampled_from(list(PADDING_MODES))
@@ -52,6 +53,23 @@ def test_a_block_is_a_part_of_the_padded_volume(drawn):
     if seen:
         assert (first, stop) == (min(planes), max(planes) + 1)
     assert sum(part.voxels for part in seen) <= np.prod(size), "no voxel is read twice"
+
+
+@given(axes(), axes())
+def test_the_box_that_is_read_has_every_voxel_of_a_region_at_its_place(drawn, other):
+    """As a stack reads: one box for several regions, each a window on it alone."""
+    mode, size, region = drawn
+    box = voxels_read(region, size, mode)
+    assert all(0 <= start < stop <= n for start, stop, n in zip(box.start, box.stop, size, strict=True))
+    x = np.random.default_rng(0).normal(size=(2, *size))
+    starts = [low + seed % (high - low) for low, high, seed in zip(region.start, region.stop, other[1], strict=True)]
+    part = Region(tuple(starts), region.stop)
+    wanted = Window(x, part, mode).block(Scratch())
+    ends = [
+        tuple(place - first for place, first in zip(end, box.start, strict=True)) for end in (part.start, part.stop)
+    ]
+    found = Window(x[(slice(None), *box.slices)], Region(*ends), mode).block(Scratch())
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_region_of_padding_only_reads_nothing_and_is_zero():

@@ -58,13 +58,34 @@ def test_the_statistics_are_those_of_numpy(monkeypatch, dtype, text, masked, sla
             assert one.clip == (how.method == "percentile")
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=30), st.data())
-def test_percentiles_are_exact(values, data):
-    x = np.float32(values).reshape(1, 1, 1, 1, -1)
-    low = data.draw(st.integers(0, 98))
-    high = data.draw(st.integers(low + 1, 100))
-    ((one,),) = measure(lambda: (ArrayReader(x), None), Intensity("percentile", low, high), np.float32)
-    assert one.offset == pytest.approx(np.percentile(x.astype(np.float64), low), rel=1e-9, abs=1e-44)
+@given(
+    st.sampled_from((np.float32, np.float64)),
+    st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=30),
+    st.booleans(),
+    st.data(),
+)
+def test_percentiles_are_exact(dtype, values, close_by, data):
+    x = np.array(values, dtype).reshape(1, 1, 1, 1, -1)
+    x = x[..., :1] + np.spacing(x[..., :1]) * np.arange(x.shape[-1], dtype=dtype) if close_by else x
+    low, high = data.draw(st.integers(0, 98)), 100
+    ((one,),) = measure(lambda: (ArrayReader(x), None), Intensity("percentile", low, high), dtype)
+    exact = x.astype(np.longdouble).ravel()
+    exact.sort()
+    place = low / 100 * (exact.size - 1)
+    below, above = exact[int(place)], exact[min(int(place) + 1, exact.size - 1)]
+    assert below <= one.offset <= above
+    assert one.divisor == (float(exact[-1]) - one.offset or 1)
+
+
+def test_sums_take_the_same_order_however_it_is_read(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(1, 2, 9, 40, 50)).astype(np.float32)
+    found = set()
+    for slab, grain in ((1, 1), (1 << 14, 1), (1 << 14, 4), (1 << 30, 1)):
+        monkeypatch.setattr(intensity, "SLAB_BYTES", slab)
+        monkeypatch.setattr(intensity, "PIECE_VALUES", 300)
+        both = measure(lambda: (ArrayReader(x), None), Intensity("zscore"), np.float32, grain)
+        found.add(str(both))
+    assert len(found) == 1
 
 
 def test_what_is_read_is_scaled():

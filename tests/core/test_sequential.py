@@ -65,7 +65,7 @@ def networks(draw):
             groups * draw(st.integers(1, 2)),
             draw(triples(1, 3)),
             draw(triples(1, 2)),
-            draw(triples(0, 2)),
+            draw(triples(0, 3)),
             draw(triples(1, 2)),
             groups,
             padding_mode=draw(st.sampled_from(MODES)),
@@ -190,6 +190,33 @@ class TestModule:
         x = np.ones((1, 1, 2, 2, 2), np.float32)
         assert (net(x) == 2 * net[0](x)).all()
 
+    def test_what_a_subclass_makes_of_its_input_is_kept(self):
+        class Seven(nn.Conv3d):
+            def forward(self, x):
+                return super().forward(x) * 0 + 7
+
+        class Doubled(nn.Sequential):
+            def forward(self, x):
+                return super().forward(x) * 2
+
+        x = np.ones((1, 2, 2, 2, 2), np.float32)
+        assert (nn.Sequential(Seven(2, 1, 1), nn.ReLU())(x) == 7).all()
+        assert (nn.Sequential(Doubled(Seven(2, 1, 1)), nn.Conv3d(1, 1, 1))[:1](x) == 14).all()
+
+    def test_attributes_that_are_no_layers_are_left_alone(self):
+        net = nn.Sequential(nn.Conv3d(1, 1, 1))
+        net.note = "hi"
+        assert (len(net), net(np.ones((1, 1, 1, 1, 1), np.float32)).shape) == (1, (1, 1, 1, 1, 1))
+
+    def test_weights_that_were_replaced_say_the_shape(self):
+        conv = nn.Conv3d(1, 2, 3)
+        conv.weight.data = np.ones((2, 1, 2, 2, 2), np.float32)
+        x = np.ones((1, 1, 4, 4, 4), np.float32)
+        assert nn.Sequential(conv)(x).shape == conv(x).shape == (1, 2, 3, 3, 3)
+        conv.bias.data = np.ones(3, np.float32)
+        with pytest.raises(ShapeError, match="bias must have shape"):
+            nn.Sequential(conv)(x)
+
     @pytest.mark.parametrize("layer", ("relu", nn.Conv3d, None))
     def test_what_is_no_module_is_refused(self, layer):
         with pytest.raises(ArgumentTypeError, match="layer 1 must be a Module"):
@@ -227,6 +254,17 @@ class TestOperations:
         assert np.array_equal(found, np.float32(wanted).reshape(-1, 1, 1, 3), equal_nan=True)
         assert np.array_equal(layer(self.X[None])[0], found, equal_nan=True)
         assert np.array_equal(self.X, kept, equal_nan=True)
+
+    def test_nan_is_the_largest_for_argmax(self):
+        x = np.float32([1, np.nan, 3, np.nan]).reshape(4, 1, 1, 1)
+        assert nn.Argmax()(x).item() == 1
+
+    @pytest.mark.parametrize(
+        "make", (lambda: nn.Scale(None), lambda: nn.LeakyReLU("a"), lambda: nn.Clip(1, 0), lambda: nn.Clip(0, np.nan))
+    )
+    def test_wrong_numbers_are_refused_when_it_is_made(self, make):
+        with pytest.raises(ArgumentError, match=r"must be a number|low, then high"):
+            make()
 
     def test_integers_become_floats(self):
         found = nn.LeakyReLU(0.5)(np.int16([[[[-3]]]]))

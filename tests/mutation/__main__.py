@@ -15,14 +15,14 @@ from tests.mutation.trees import Tree
 
 MODULES = (
     *("problem", "lattice", "geometry", "boundary", "padding", "regions", "tiling", "cutting", "planner", "plan"),
-    *("units", "volume"),
+    *("units", "volume", "arguments", "normalized", "masked", "stack", "compute", "elementwise", "intensity"),
 )
 FILES = (
     *("formats/nifti", "formats/npy", "formats/hdf5", "nifti_header", "rawfile", "planes", "boxes", "streams"),
     *("compression", "crc", "volumes", "axes", "output", "sink", "temporary", "journal"),
 )
 DEFAULT = [*(f"lucid_core/{name}.py" for name in MODULES), *(f"lucid_cli/{name}.py" for name in FILES)]
-"""Shape arithmetic, boundaries, tiling, planner and units; formats and writers."""
+"""Shape arithmetic, boundaries, tiling, planner, units, masks and stacks; formats and writers."""
 
 
 def main() -> int:
