@@ -23,6 +23,7 @@ from lucid_core.events import Observer, Progress, ignore
 from lucid_core.plan import Plan
 from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
+from lucid_core.stack import Stack
 from lucid_core.stopwatch import Stopwatch
 from lucid_core.tiling import Tile, tiles
 from lucid_core.volume import VolumeReader, VolumeWriter
@@ -123,6 +124,8 @@ class _Crew:
     def __init__(self, plan: Plan, work: _Work, finish: Callable[[Tile, Any], None], finished: int) -> None:
         self._work = work
         self._finish = finish
+        self._grows = isinstance(plan.problem, Stack)
+        """Whether the tiles at a border are smaller: those of a stack are cut off there layer by layer."""
         self._batch_size = plan.batch_size or plan.problem.batch
         self._tiles_per_volume = plan.tiles // max(plan.problem.batch, 1)
         self._tiles = islice(enumerate(tiles(plan)), finished, None)
@@ -163,7 +166,7 @@ class _Crew:
 
     def _go(self) -> None:
         """Take tile after tile until none is left or a thread failed."""
-        scratch = Scratch()
+        scratch = Scratch(grows=self._grows)
         try:
             while (taken := self._take(scratch)) is not None:
                 place, tile, window = taken

@@ -112,7 +112,7 @@ def _normalized(
             f"mask must hold numbers of shape {reader.shape[2:]} (D, H, W), as x does, not {voxels.dtype} of shape "
             f"{voxels.shape}"
         )
-    inside = (voxels != 0) & (voxels == voxels)
+    inside = (voxels != 0) & (voxels == voxels) if voxels.dtype.kind == "f" else voxels
     return MaskedReader(reader, normalization, ArrayReader(inside[np.newaxis, np.newaxis])), normalization
 
 

@@ -53,17 +53,21 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def fresh(size: int) -> npt.NDArray[np.uint8]:
-    """Return `size` bytes that begin at a multiple of `ALIGNMENT` and go back to the system after use.
+    """Return `size` bytes that begin at a multiple of `ALIGNMENT` and go back to the C library after use."""
+    return _begun(np.empty(size + ALIGNMENT, np.uint8), size)
 
-    Large ones are pages of their own: the C library keeps what it is given back, up to 32 MiB a piece.
+
+def mapped(size: int) -> npt.NDArray[np.uint8]:
+    """Return `size` bytes as `fresh` does, but in pages that go back to the system, which the C library may not give.
+
+    They cost more to have, so this is for buffers that grow.
     """
     if size < LEAST_KEPT_BYTES:
-        return _begun(np.empty(size + ALIGNMENT, np.uint8), size)
+        return fresh(size)
     try:
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
     except OSError as error:
         raise MemoryError(f"{size} bytes cannot be had: {error}") from error
-    return np.frombuffer(pages, np.uint8)
 
 
 def _begun(memory: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

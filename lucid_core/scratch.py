@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_core.pages import fresh
+from lucid_core.pages import fresh, mapped
 
 Shape = tuple[int, ...]
 
@@ -18,9 +18,13 @@ def size_of(shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> int:
 
 
 class Scratch:
-    """Named buffers of one worker. A buffer is made on first use and grows when a larger one is asked for."""
+    """Named buffers of one worker. A buffer is made on first use and grows when a larger one is asked for.
 
-    def __init__(self) -> None:
+    Where that is often (`grows`), what it had before goes back to the system.
+    """
+
+    def __init__(self, *, grows: bool = False) -> None:
+        self._new = mapped if grows else fresh
         self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
 
     def arrays(self, shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> dict[str, npt.NDArray[Any]]:
@@ -37,5 +41,5 @@ class Scratch:
         if buffer is None or buffer.size < size:
             self._buffers.pop(name, None)
             del buffer
-            buffer = self._buffers[name] = fresh(size)
+            buffer = self._buffers[name] = self._new(size)
         return buffer[:size].view(dtype).reshape(shape)
