@@ -216,3 +216,21 @@ def test_state_dicts_are_exchanged():
     )
     x = np.random.default_rng(0).normal(size=(1, 2, 5, 5, 5)).astype(np.float32)
     np.testing.assert_allclose(ours(x), oracle(x, ours.weight.data, ours.bias.data, groups=2)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_network(mode):
+    def network(library):
+        return library.Sequential(
+            library.Conv3d(2, 6, 3, padding=1, padding_mode=mode),
+            library.ReLU(),
+            library.Sequential(library.Conv3d(6, 6, (1, 2, 3), stride=(2, 1, 1), groups=3), library.LeakyReLU(0.1)),
+            library.Conv3d(6, 3, 2, padding=1, dilation=2, padding_mode=mode, bias=False),
+        )
+
+    ours, theirs = network(nn), network(torch.nn)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict({name: torch.from_numpy(value) for name, value in ours.state_dict().items()})
+    x = np.random.default_rng(0).normal(size=(2, 2, 9, 10, 11)).astype(np.float32)
+    with torch.no_grad():
+        np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).numpy(), rtol=1e-4, atol=1e-5)
