@@ -16,12 +16,11 @@ from lucid_cli.weights import Weights, is_list, load, split
 from lucid_core.arguments import LayerArguments, layer_arguments, triple
 from lucid_core.compute import Filters
 from lucid_core.errors import ArgumentError, LimitError, ShapeError
-from lucid_core.factors import factors
 from lucid_core.kernels import named_kernel
 from lucid_core.nn import Conv3d
-from lucid_core.normalization import Normalization, check_sums
+from lucid_core.normalization import Normalization
 from lucid_core.planner import DEVICES
-from lucid_core.problem import ConvProblem, conv_problem
+from lucid_core.problem import ConvProblem
 from lucid_core.registry import choose
 from lucid_core.units import Spacing
 from lucid_core.volume import Shape5
@@ -49,17 +48,7 @@ class Layer:
 
     def problem(self, shape: Shape5, normalization: Normalization | None = None) -> ConvProblem:
         """Join the layer with an input of shape (N, C, D, H, W)."""
-        problem = conv_problem(
-            shape,
-            self.arguments,
-            bias=self.bias is not None,
-            dtype=self.weight.dtype.name,
-            separable=factors(self.weight) is not None,
-            normalization=normalization,
-        )
-        if problem.normalization is not None:
-            check_sums(self.weight)
-        return problem
+        return Filters(self.weight, self.bias).problem(shape, self.arguments, normalization)
 
     def to_json(self) -> dict[str, Any]:
         """Return every argument, as the report shows them."""

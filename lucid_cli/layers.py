@@ -5,7 +5,7 @@ layers: [{weights: a.npz, padding: 1}, relu, {leaky_relu: 0.1}, {kernel: sobel, 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -214,6 +214,7 @@ def _options() -> list[ConfiguredOption]:
     return [param for param in _command().params if isinstance(param, ConfiguredOption) and param.key != "layers"]
 
 
+@cache
 def _command() -> click.Command:
     return click.command("layer")(with_options(LAYER, WEIGHTS, KERNEL)(lambda: None))
 

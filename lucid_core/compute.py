@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from lucid_core.algorithms import member
+from lucid_core.arguments import LayerArguments
 from lucid_core.boundary import Window, fill
+from lucid_core.factors import factors
+from lucid_core.normalization import Normalization, check_sums
 from lucid_core.normalized import divisor
 from lucid_core.plan import Choice, Plan
+from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.regions import Region, Triple
 from lucid_core.scratch import Scratch
 from lucid_core.stack import Stack, Stage
+from lucid_core.volume import Shape5
 
 Array = npt.NDArray[Any]
 
@@ -22,6 +27,25 @@ class Filters(NamedTuple):
 
     weight: Array
     bias: Array | None = None
+
+    def problem(
+        self, shape: Shape5, arguments: LayerArguments, normalization: Normalization | None = None
+    ) -> ConvProblem:
+        """Return the problem of a layer with these weights for an input of shape (N, C, D, H, W).
+
+        Raises `ShapeError` where they do not fit, `ArgumentError` for filters that sum to 0 and are to be normalised.
+        """
+        problem = conv_problem(
+            shape,
+            arguments,
+            bias=self.bias is not None,
+            dtype=self.weight.dtype.name,
+            separable=factors(self.weight) is not None,
+            normalization=normalization,
+        )
+        if problem.normalization is not None:
+            check_sums(self.weight)
+        return problem
 
 
 class Convolution:
@@ -59,21 +83,21 @@ class Layers:
             voxels = operation.run(voxels)
         shift = [start - first for start, first in zip(window.region.start, origin, strict=True)]
         source = partial(self._source, voxels, shift)
-        self._stage(len(self._convolutions) - 1, source, region, out, scratch)
+        self._stage(len(self._convolutions) - 1, source, scratch, region, out)
 
     def _source(self, voxels: Array, shift: Sequence[int], wanted: Region, mode: str) -> Window:
         """Return a window on a region of the input, of which `voxels` is at least what is read."""
         start, stop = (_shifted(end, shift) for end in (wanted.start, wanted.stop))
         return Window(voxels, Region(start, stop), mode)
 
-    def _stage(self, number: int, source: Any, region: Region, out: Array, scratch: Scratch) -> None:
+    def _stage(self, number: int, source: Any, scratch: Scratch, region: Region, out: Array) -> None:
         """Compute a region of the output of a stage."""
         stage, convolution = self._stack.stages[number], self._convolutions[number]
         problem, wanted = stage.problem, stage.problem.input_region(region)
         if number:
             block = scratch.array(f"block {number}", (problem.in_channels, *wanted.shape), problem.dtype)
-            earlier = partial(self._stage, number - 1, source)
-            fill(block, wanted, problem.size, problem.padding_mode, partial(_into, earlier, scratch))
+            earlier = partial(self._stage, number - 1, source, scratch)
+            fill(block, wanted, problem.size, problem.padding_mode, earlier)
             window = Window(block, Region((0, 0, 0), wanted.shape), problem.padding_mode)
         else:
             window = source(wanted, problem.padding_mode)
@@ -88,11 +112,6 @@ class Layers:
     def _beside(self, number: int, shape: Triple, scratch: Scratch) -> Array:
         problem = self._stack.stages[number].problem
         return scratch.array(f"out {number}", (problem.out_channels, *shape), problem.dtype)
-
-
-def _into(compute: Any, scratch: Scratch, region: Region, out: Array) -> None:
-    """Compute a region into a part of a block, as `fill` reads it."""
-    compute(region, out, scratch)
 
 
 def _shifted(place: Triple, by: Sequence[int]) -> Triple:

@@ -102,7 +102,7 @@ def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: En
     held = window_planes(problem, tile[0]) + 2 * (ends.planes_at_once - 1) if ends.plane else 0
     unaligned = tile[0] < problem.out_size[0] and tile[0] % ends.block != 0
     return Memory(
-        process=ends.process + ends.compiler * (any(way.engine == "numba" for way in ways)),
+        process=ends.process + ends.compiler * any(way.engine == "numba" for way in ways),
         weights=weights,
         blocks=count * block,
         workspace=count * workspace,

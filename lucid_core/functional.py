@@ -9,12 +9,10 @@ from lucid_core.arguments import LayerArguments, Size, integer, layer_arguments
 from lucid_core.compute import Filters
 from lucid_core.errors import ArgumentTypeError, LimitError, ShapeError
 from lucid_core.execute import execute
-from lucid_core.factors import factors
 from lucid_core.masked import MaskedReader
-from lucid_core.normalization import Normalization, check_sums, checked_outside
+from lucid_core.normalization import Normalization, checked_outside
 from lucid_core.pages import aligned
 from lucid_core.planner import plan
-from lucid_core.problem import conv_problem
 from lucid_core.registry import choose
 from lucid_core.volume import ArrayReader, ArrayWriter, VolumeReader, arithmetic_dtype, promoted
 
@@ -77,19 +75,10 @@ def conv3d(
     layer = layer_of(filters, offsets, stride, padding, dilation, groups, padding_mode)
     filters = filters.astype(dtype, copy=False)
     reader, normalization = _normalized(ArrayReader(batch), mask, nan, outside, dtype)
-    problem = conv_problem(
-        _shape5(batch),
-        layer,
-        bias=offsets is not None,
-        dtype=dtype.name,
-        separable=factors(filters) is not None,
-        normalization=normalization,
-    )
-    if problem.normalization:
-        check_sums(filters)
+    both = Filters(filters, None if offsets is None else offsets.astype(dtype))
+    problem = both.problem(_shape5(batch), layer, normalization)
     out = empty(problem.out_shape, dtype)
     chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=threads)
-    both = Filters(filters, None if offsets is None else offsets.astype(dtype))
     execute(chosen, [both], reader, ArrayWriter(out))
     with np.errstate(over="ignore"):
         result = out.astype(promoted(volumes.dtype), copy=False)

@@ -230,16 +230,14 @@ def measure(
 ) -> list[list[Scaling]]:
     """Return the scaling of each channel of each volume, from passes over the input.
 
-    `open_reader` gives a new reader of the input, and one of the mask where there is one, which lets every volume
-    but the last be read again; `grain` is the D planes that are stored together.
+    `open_reader` gives a new reader of the input, and one of the mask where there is one, which every volume reads
+    again; `grain` is the D planes that are stored together.
     """
     measures: list[list[Measure]] = []
-    passes = done = 0
-    while done < max(passes, 1):
+    for _ in range(intensity.measure(dtype).passes):
         reader, mask = open_reader()
         batch, channels, *_ = reader.shape
         measures = measures or [[intensity.measure(dtype) for _ in range(channels)] for _ in range(batch)]
-        passes = max((one.passes for volume in measures for one in volume), default=1)
         for number, volume in enumerate(measures):
             for values, inside in _pieces(reader, mask, number, dtype, grain):
                 for one, piece in zip(volume, values, strict=True):
@@ -248,7 +246,6 @@ def measure(
                         one.add(known)
             for one in volume:
                 one.end()
-        done += 1
     return [[one.scaling() for one in volume] for volume in measures]
 
 

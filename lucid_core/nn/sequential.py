@@ -10,17 +10,13 @@ import numpy.typing as npt
 from lucid_core.compute import Filters
 from lucid_core.errors import ArgumentTypeError
 from lucid_core.execute import execute
-from lucid_core.factors import factors
 from lucid_core.functional import as_batch, check_dtypes, empty
 from lucid_core.nn.conv import Conv3d
 from lucid_core.nn.elementwise import Elementwise
 from lucid_core.nn.module import Module
-from lucid_core.normalization import check_sums
-from lucid_core.padding import RENORMALIZE
 from lucid_core.planner import plan
-from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.stack import Layer, stack
-from lucid_core.volume import ArrayReader, ArrayWriter, Shape5, arithmetic_dtype
+from lucid_core.volume import ArrayReader, ArrayWriter, arithmetic_dtype
 
 Array = npt.NDArray[Any]
 
@@ -89,27 +85,15 @@ def _in_one_pass(layers: list[Module], array: Array) -> Array:
             parts.append(layer.operation)
         elif isinstance(layer, Conv3d):
             filters.append(_filters(layer, array, dtype))
-            parts.append(partial(_problem, layer, filters[-1]))
+            parts.append(partial(filters[-1].problem, arguments=layer.arguments))
     problem = stack((n, c, d, h, w), parts)
     out = empty(problem.out_shape, dtype)
     execute(plan(problem), filters, ArrayReader(batch), ArrayWriter(out))
     return out if array.ndim == 5 else out[0]
 
 
-def _problem(layer: Conv3d, filters: Filters, shape: Shape5) -> ConvProblem:
-    return conv_problem(
-        shape,
-        layer.arguments,
-        bias=filters.bias is not None,
-        dtype=filters.weight.dtype.name,
-        separable=factors(filters.weight) is not None,
-    )
-
-
 def _filters(layer: Conv3d, array: Array, dtype: np.dtype[Any]) -> Filters:
     """Return the weights of a layer in the dtype of the arithmetic, refusing those of another dtype than the input."""
     weight, bias = np.asarray(layer.weight), None if layer.bias is None else np.asarray(layer.bias)
     check_dtypes(array, weight, bias)
-    if layer.padding_mode == RENORMALIZE:
-        check_sums(weight)
     return Filters(weight.astype(dtype, copy=False), None if bias is None else bias.astype(dtype, copy=False))

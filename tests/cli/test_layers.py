@@ -257,7 +257,7 @@ class TestLimits:
             item = json.loads(finished(process).out)["items"][0]
         assert item["peak_rss_bytes"] <= 1.1 * least * 2**20
 
-    def test_an_interrupted_stack_goes_on(self, weights, folder):
+    def test_a_run_that_could_be_resumed_writes_the_same_bytes(self, weights, folder):
         options = ("scan.nii.gz", "--layers", STACK, "--tile", "1,9,9", "-q")
         ok("apply", *options, "-o", "a.nii")
         ok("apply", *options, "-o", "b.nii", "--resume")

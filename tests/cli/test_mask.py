@@ -219,7 +219,7 @@ class TestLimits:
             free = json.loads(finished(process).out)["items"][0]
         assert free["peak_rss_bytes"] <= 1.1 * free["plan"]["peak_bytes"]
 
-    def test_a_resumed_run_wants_the_same_mask(self, data, folder):
+    def test_a_run_that_could_be_resumed_writes_the_same_bytes(self, data, folder):
         options = ("scan.nii.gz", "-o", "out.nii", *SMOOTH, "--tile", "1,15,16", "-j", 1)
         whole = ok("apply", *options, "--mask", "mask.nii.gz")
         wanted = (folder / "out.nii").read_bytes()

@@ -210,6 +210,30 @@ def test_threads_limits_and_tiles_may_change(scene):
     assert (scene / "b.nii").read_bytes() == (scene / "whole.nii").read_bytes()
 
 
+STACK = ("--layers", "[{weights: w.npz, padding: 3}, relu, {kernel: box, size: 3vox}]", *LAYER[4:])
+READINGS = {
+    "mask": (LAYER, ("--mask", "m.npy"), ("--mask", "./m.npy"), ("--mask", "other.npy")),
+    "outside": (LAYER, ("--mask", "m.npy"), ("--mask", "m.npy"), ("--mask", "m.npy", "--outside", "1")),
+    "normalize": (LAYER, ("--normalize", "zscore"), ("--normalize", "zscore"), ("--normalize", "minmax")),
+    "layers": (STACK, (), (), ("--layers", "[{weights: w.npz, padding: 3}, abs, {kernel: box, size: 3vox}]")),
+}
+
+
+@pytest.mark.parametrize("what", READINGS)
+def test_masks_scaling_and_stacks_go_on_and_are_told_from_others(scene, what):
+    layer, options, same, other = READINGS[what]
+    mask = (noise(96, 96, 96, seed=3) > 0).astype(np.uint8)
+    make_volume("m.npy", mask)
+    make_volume("other.npy", 1 - mask)
+    ok("apply", "a.npy", "-o", "whole.npy", *layer, *options)
+    ended(signal.SIGKILL, "a.npy", "-o", "b.npy", *layer, *options, "--resume", tiles=10)
+    assert journal.read_journal(hidden(scene / "b.npy", JOURNAL)).tiles >= 4
+    refused = run("apply", "a.npy", "-o", "b.npy", *layer, *other, "--resume")
+    assert (refused.code, "changed since" in refused.err) == (4, True)
+    ok("apply", "a.npy", "-o", "b.npy", *layer, *same, "--resume")
+    assert (scene / "b.npy").read_bytes() == (scene / "whole.npy").read_bytes()
+
+
 def test_a_rescaled_output_goes_on_with_the_scaling_it_began_with(scene):
     cast = ("--out-dtype", "int16", "--cast", "rescale")
     ok("apply", "a.npy", "-o", "whole.nii", *LAYER, *cast)
