@@ -1,6 +1,7 @@
 """What the help says: its examples run, its suggestions fit, and asking costs no heavy import."""
 
 import importlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -8,10 +9,11 @@ import sys
 
 import pytest
 
+import lucid_cli.commands
 import lucid_core
 from tests.cli.conftest import Result, finished, ok, program, run
 
-COMMANDS = ("apply", "bench", "info", "kernel", "plan", "sample")
+COMMANDS = tuple(sorted(module.name for module in pkgutil.iter_modules(lucid_cli.commands.__path__)))
 HEAVY = (
     "numpy",
     "nibabel",
@@ -27,25 +29,51 @@ HEAVY = (
     "openvino",
     "matplotlib",
 )
-EXAMPLES = [
-    line.strip()
-    for name in COMMANDS
-    for line in importlib.import_module(f"lucid_cli.commands.{name}").command.epilog.splitlines()
-    if line.strip().startswith("lucid-conv3d ")
-]
+
+
+def commands(command=None, path=()):
+    """Yield every command with the words that call it, those of groups after their group."""
+    for name in COMMANDS if command is None else getattr(command, "commands", ()):
+        one = (
+            importlib.import_module(f"lucid_cli.commands.{name}").command if command is None else command.commands[name]
+        )
+        yield (*path, name), one
+        yield from commands(one, (*path, name))
+
+
+def examples(command):
+    """Return the examples of a command's help."""
+    return [line.strip() for line in command.epilog.splitlines() if line.strip().startswith("lucid-conv3d ")]
+
+
+EVERY = list(commands())
+EXAMPLES = [example for _, command in EVERY for example in examples(command)]
+
+
+@pytest.fixture
+def stage(folder):
+    """Return a folder with the files that examples name."""
+    ok("sample", "phantom", "-o", "scan.nii.gz", "--shape", "12,14,16", "--spacing", "2,1,1mm")
+    ok("apply", "scan.nii.gz", "-o", "expected.nii.gz", "--kernel", "box", "--size", "3vox", "-q")
+    (folder / "result.nii.gz").write_bytes((folder / "expected.nii.gz").read_bytes())
+    (folder / "smooth.yaml").write_text("kernel: gaussian\nsigma: 1.5mm\n")
+    (folder / "scans").mkdir()
+    for name in ("a", "b"):
+        (folder / "scans" / f"{name}.nii.gz").write_bytes((folder / "scan.nii.gz").read_bytes())
+    return folder
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_every_example_runs(folder, example):
-    ok("sample", "phantom", "-o", "scan.nii.gz", "--shape", "12,14,16", "--spacing", "2,1,1mm")
-    before = set(folder.iterdir())
+def test_every_example_runs(stage, example):
+    before = set(stage.iterdir())
     ok(*shlex.split(example)[1:])
-    output = re.search(r"-o (\S+?)(:|\s|$)", example)
-    assert {path.name for path in set(folder.iterdir()) - before} == ({output[1]} if output else set())
+    outputs = re.findall(r"(?:-o|--out-dir|--output) (\S+?)(?::|\s|$)", example)
+    assert {path.name for path in set(stage.iterdir()) - before} == {output.strip("/") for output in outputs}
 
 
-def test_every_command_has_examples():
-    assert {shlex.split(example)[1] for example in EXAMPLES} == set(COMMANDS)
+@pytest.mark.parametrize(("words", "command"), EVERY, ids=[" ".join(words) for words, _ in EVERY])
+def test_every_command_has_examples(words, command):
+    assert any(shlex.split(example)[1:][: len(words)] == list(words) for example in examples(command))
 
 
 @pytest.mark.parametrize("flag", ("-h", "--help"))
@@ -102,8 +130,8 @@ def test_a_whole_run_as_a_module(tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     (
-        (("aplly",), ("unknown command 'aplly'", "Did you mean 'apply'", "info, kernel, plan, sample")),
-        (("convolve",), ("unknown command 'convolve'", "legal: apply")),
+        (("aplly",), ("unknown command 'aplly'", "Did you mean 'apply'", "kernel, ", "sample")),
+        (("convolve",), ("unknown command 'convolve'", "legal: ")),
         (("apply", "--kernal", "box"), ("--kernal", "--kernel")),
         (("info", "--jason", "a"), ("--json",)),
         (("sample", "-o", "a.npy", "--shap", "3"), ("--shap",)),
