@@ -20,7 +20,7 @@ from lucid_cli.journal import hash_files, hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described, weights_files
 from lucid_cli.options import Settings
-from lucid_cli.output import Replacement, check_input, filled, temporaries
+from lucid_cli.output import Replacement, check_input, filled, make_folder, temporaries
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
@@ -112,6 +112,8 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
     """Convolve and write; the output stands in its place, flushed to the disk, when this returns."""
     spec, kept = _named(job), hidden(finals[0], VOXELS) if job.settings.resume else None
     folder = finals[0].parent if finals else Path(tempfile.gettempdir())
+    if job.settings.out_dir is not None:
+        make_folder(folder)
     writing: Writing = format_of(spec).writing(replace(job.target, voxels=kept), spec)
     if not (job.settings.resume and tile_left(finals[0])):
         check_disk(folder, writing, job.inputs.readings)
@@ -276,8 +278,8 @@ def mask_files(settings: Settings) -> list[Path]:
     return format_of(spec).files(spec) if spec.suffix else [spec.path]
 
 
-def protected(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
-    """Return the files a run reads: none of them may be its output."""
+def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
+    """Return the files a run reads."""
     paths = [path for spec in inputs for path in (format_of(spec).files(spec) if spec.suffix else [spec.path])]
     paths += [*mask_files(settings), *weights_files(settings)]
     return paths + ([Path(config)] if config else [])

@@ -198,7 +198,16 @@ DEBUG = [option("", "--debug", is_flag=True, help="Show the traceback of an erro
 
 OUTPUT = [
     option("run", "-o", "--output", type=Word(), metavar="OUTPUT", help="A file, or an existing folder."),
-    option("run", "--name", type=Word(), metavar="PATTERN", help="Names in a folder. Default {stem}_conv3d{suffix}."),
+    option("run", "--out-dir", type=Word(), metavar="FOLDER", help="A folder for the outputs, made if missing."),
+    option(
+        "run",
+        "--name",
+        type=Word(),
+        metavar="PATTERN",
+        help="Names in a folder, of {stem} {suffix} {kernel} {parent}. Default {stem}_conv3d{suffix}.",
+    ),
+    option("", "--from-file", metavar="LIST|-", help="Take more inputs from a file or stdin, one a line."),
+    option("run", "-J", "--jobs", type=Count(0), help="Files in work at once, 0: as many as threads. Default 1."),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
     option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
@@ -264,6 +273,9 @@ class Settings:
     algorithm: str = "auto"
     engine: str = "auto"
     output: str | None = None
+    out_dir: str | None = None
+    from_file: str | None = None
+    jobs: int | None = None
     name: str | None = None
     overwrite: bool = False
     skip_existing: bool = False
