@@ -190,5 +190,7 @@ def _check_pipes(tasks: list[Task], settings: Settings) -> None:
         raise ArgumentError("--resume needs files: neither stdin nor stdout can be gone on with")
     if out and sys.stdout is None:
         raise OutputError("stdout is closed, and the output is to go there; name a file")
+    if out and settings.sidecar:
+        raise ArgumentError("--sidecar writes a file beside the output, and stdout is none; name a file")
     if out and settings.report == "-":
         raise ArgumentError("stdout can hold the volume or the report, not both; name a file for one of them")

@@ -9,12 +9,13 @@ import math
 from typing import IO, Any
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Extensions, Nifti1Header, Nifti1PairHeader, data_type_codes
+from nibabel.nifti1 import Nifti1Extension, Nifti1Extensions, Nifti1Header, Nifti1PairHeader, data_type_codes
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
 from lucid_cli.failures import looks_like
 from lucid_cli.planes import read_exactly, reading
+from lucid_cli.provenance import parse
 from lucid_cli.talk import silent
 from lucid_cli.volumes import Target
 from lucid_core import __version__
@@ -37,6 +38,9 @@ MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3}
 LARGEST_DIM = 32767
 """Largest size of an axis in NIfTI-1."""
 MOST_EXTENSION_BYTES = 64 << 20
+
+COMMENT = 6
+"""Code of an extension that is plain text."""
 
 Header = Any
 """A nibabel NIfTI header: the package has no types."""
@@ -162,7 +166,7 @@ def output_header(target: Target, source: Header | None, single: bool) -> Header
         for name in header.keys():  # noqa: SIM118 - a header is no mapping
             if name in source.keys() and name not in ("sizeof_hdr", "magic", "vox_offset", "eol_check"):  # noqa: SIM118
                 header[name] = source[name]
-        header.extensions = source.extensions
+        header.extensions = Nifti1Extensions(one for one in source.extensions if provenance_of(one) is None)
         _carry_space(header, target)
         _carry_time(header, source, target)
     else:
@@ -175,7 +179,15 @@ def output_header(target: Target, source: Header | None, single: bool) -> Header
     header["intent_name"] = b""
     header["descrip"] = f"lucid-conv3d {__version__}".encode()
     header["vox_offset"] = 0
+    if target.provenance is not None:
+        header.extensions.append(Nifti1Extension(COMMENT, target.provenance.encode()))
     return header
+
+
+def provenance_of(extension: Any) -> dict[str, Any] | None:
+    """Return the provenance that an extension holds, None where it is another one."""
+    content = extension.get_content() if extension.get_code() == COMMENT else b""
+    return parse(content.decode(errors="replace") if isinstance(content, bytes) else str(content))
 
 
 def _carry_space(header: Header, target: Target) -> None:

@@ -213,6 +213,13 @@ OUTPUT = [
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
     option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
     option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),
+    option(
+        "run",
+        "--provenance/--no-provenance",
+        default=True,
+        help="Keep in NIfTI and HDF5 outputs what they were made from. Default: do.",
+    ),
+    option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
     option("run", "--report", type=Word(), metavar="FILE.json|-", help="Write the shape report as JSON."),
 ]
 
@@ -282,6 +289,8 @@ class Settings:
     resume: bool = False
     fail_fast: bool = False
     dry_run: bool = False
+    provenance: bool = True
+    sidecar: bool = False
     report: str | None = None
     progress: str = "auto"
     quiet: bool = False

@@ -129,6 +129,13 @@ class Replacement:
         for temporary in self.held:
             temporary.empty()
 
+    def fill(self, place: int, content: bytes) -> None:
+        """Write a small file whole, and flush it."""
+        with self.paths[place].open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
     def commit(self) -> None:
         """Put the files, complete and flushed, in their places, and flush the folder."""
         placed: list[Path] = []
@@ -222,8 +229,5 @@ def _sync_folder(folder: Path) -> None:
 def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:
     """Write a small file as every output is written."""
     with temporaries([path], overwrite) as replacement:
-        with replacement.paths[0].open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        replacement.fill(0, content)
         replacement.commit()

@@ -28,11 +28,14 @@ class Item:
     error: str | None
     volume: dict[str, Any] | None = None
     """Mask, missing voxels and scaling of the input, where there is any."""
+    provenance: dict[str, Any] | None = None
+    """What the output was made from, where that is kept."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the item as the report holds it."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("layer", "volume")}
+        plain = {name: value for name, value in vars(self).items() if name not in ("layer", "volume", "provenance")}
         plain |= {"volume": self.volume} if self.volume else {}
+        plain |= {"provenance": self.provenance} if self.provenance else {}
         return plain | {"plan": None if self.plan is None else plan_json(self.plan)}
 
 

@@ -73,7 +73,7 @@ class Single:
     def _is_finished(self, out: Spec, job: Job) -> bool:
         """Say whether an output that exists is finished; one that is not is an error unless it may be replaced."""
         try:
-            check_finished(out, job.target)
+            check_finished(out, job.target, job.provenance())
         except OutputError as error:
             if not self.recipe.settings.overwrite:
                 raise
@@ -94,7 +94,7 @@ class Single:
         if out is None:
             return []
         settings = self.recipe.settings
-        paths = format_of(out).files(out)
+        paths = [*format_of(out).files(out), *([out.path.with_name(f"{out.stem}.json")] if settings.sidecar else [])]
         made = settings.out_dir is not None
         return [check_target(path, self.protected, settings.overwrite, make_folder=made) for path in paths]
 

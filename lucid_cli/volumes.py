@@ -108,6 +108,8 @@ class Source(ABC):
 
     info: VolumeInfo
     warnings: tuple[str, ...] = ()
+    provenance: dict[str, Any] | None = None
+    """What made it, where this program did and it says so."""
     is_stream = False
     """Whether it can only be read from its start to its end."""
 
@@ -176,6 +178,8 @@ class Target:
     """A file that keeps the voxels plain until all are there, where the run shall be one that can go on."""
     slope: float = 1.0
     inter: float = 0.0
+    provenance: str | None = None
+    """What made it, kept where the format has a place for it."""
 
     @property
     def file_shape(self) -> tuple[int, ...]:

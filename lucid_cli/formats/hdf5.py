@@ -19,9 +19,10 @@ from lucid_cli.boxes import Box, BoxReader, cut_box, file_block, file_box, withi
 from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
-from lucid_cli.hdf5_file import Description, Hdf5Dataset
+from lucid_cli.hdf5_file import MOST_ATTRIBUTE_BYTES, Description, Hdf5Dataset
 from lucid_cli.isolation import Isolated
 from lucid_cli.planes import window
+from lucid_cli.provenance import ATTRIBUTE, parse
 from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
 from lucid_cli.streams import LIKELY_RATIO, SpooledSink
 from lucid_cli.volumes import Array, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
@@ -63,6 +64,7 @@ class Hdf5Source(Source):
             check_array(self.dataset.name, self.dataset.shape, self.dataset.dtype)
             self.warnings = self.dataset.warnings
             self.info = self._describe()
+            self.provenance = parse(_text(self.dataset.attributes.get(ATTRIBUTE)) or "")
         except BaseException:
             self.close()
             raise
@@ -225,8 +227,10 @@ def _default_chunks(target: Target) -> tuple[int, ...]:
 def _write_attributes(dataset: Any, target: Target) -> None:
     if isinstance(target.source, Hdf5Source):
         for name, value in target.source.dataset.attributes.items():
-            if name not in OWN_ATTRIBUTES:
+            if name not in (*OWN_ATTRIBUTES, ATTRIBUTE):
                 dataset.attrs[name] = value
+    if target.provenance is not None and len(target.provenance) <= MOST_ATTRIBUTE_BYTES:
+        dataset.attrs[ATTRIBUTE] = target.provenance
     dataset.attrs["axes"] = target.axes
     if target.spacing is not None:
         dataset.attrs["element_size_um"] = [step * 1000 for step in target.spacing]

@@ -65,6 +65,7 @@ class NiftiSource(Source):
         if not self.is_stream:
             self._check_size()
         self.info = self._describe(spec.suffix)
+        self.provenance = next(filter(None, map(headers.provenance_of, self.header.extensions)), None)
         if int(self.header["bitpix"]) != 8 * self._dtype.itemsize:
             self.warnings += (
                 f"{self._name}: bitpix is {int(self.header['bitpix'])}, but the datatype is {self._dtype.name}, "
