@@ -37,10 +37,11 @@ def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -
     batch = _Batch("apply", inputs, settings, config, dry=settings.dry_run)
     report_path = batch.check_report()
     items, code = batch.each()
+    content = report.dump(report.report_json("apply", items, settings.shard))
     if settings.report == "-":
-        data(report.dump(report.report_json("apply", items)))
+        data(content)
     elif report_path is not None:
-        write_bytes(report_path, report.dump(report.report_json("apply", items)).encode(), settings.overwrite)
+        write_bytes(report_path, content.encode(), settings.overwrite)
     return code
 
 
@@ -56,6 +57,8 @@ class _Batch:
         out_dir = settings.out_dir or settings.output
         self._tasks = _tasks(listed(inputs, settings.from_file, Path(out_dir) if out_dir else None), settings)
         _check_pipes(self._tasks, settings)
+        if settings.shard is not None:
+            self._tasks = self._tasks[settings.shard[0] - 1 :: settings.shard[1]]
         self._protected = protect(files_read((task.input for task in self._tasks), settings, config))
         self._recipe = any_recipe(settings)
         self._outcomes: dict[int, Outcome] = {}
@@ -77,7 +80,7 @@ class _Batch:
 
     def each(self) -> tuple[list[report.Item], int]:
         """Carry out the tasks; return their items, in the order of the inputs, and the exit code."""
-        if len(self._tasks) == 1:
+        if len(self._tasks) == 1 and self._settings.shard is None:
             self._alone(self._tasks[0])
         elif self._dry:
             self._in_turn()
@@ -85,7 +88,7 @@ class _Batch:
             self._at_once()
         outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
         codes = {outcome.code for outcome in outcomes} - {0}
-        one_code = len(self._tasks) == 1 or codes <= {WRONG_USAGE}
+        one_code = (len(self._tasks) == 1 and self._settings.shard is None) or codes <= {WRONG_USAGE}
         return [outcome.item for outcome in outcomes], max(codes, default=0) if one_code else SOME_FAILED
 
     def _alone(self, task: Task) -> None:
@@ -120,7 +123,7 @@ class _Batch:
         """Carry out the tasks in worker processes, and at the end, alone, those that found too little memory."""
         settings = self._settings
         threads = settings.threads or machine.cores()
-        jobs = min(threads if settings.jobs == 0 else settings.jobs or 1, threads, len(self._tasks))
+        jobs = min(threads if settings.jobs == 0 else settings.jobs or 1, threads, len(self._tasks) or 1)
         with Board(settings.progress, len(self._tasks), quiet=settings.quiet) as board:
             postponed = self._pass(self._tasks, jobs, board)
             self._pass(postponed, 1, board)

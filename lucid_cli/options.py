@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Count, LayerList, LengthType, MemorySize, NestedList, Number, Size, Word
+from lucid_cli.types import Count, LayerList, LengthType, MemorySize, NestedList, Number, ShardType, Size, Word
 from lucid_core.units import ByteSize, Length
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -207,6 +207,7 @@ OUTPUT = [
         help="Names in a folder, of {stem} {suffix} {kernel} {parent}. Default {stem}_conv3d{suffix}.",
     ),
     option("", "--from-file", metavar="LIST|-", help="Take more inputs from a file or stdin, one a line."),
+    option("", "--shard", type=ShardType(), help="Take only every n-th input, from the i-th on: for job arrays."),
     option("run", "-J", "--jobs", type=Count(0), help="Files in work at once, 0: as many as threads. Default 1."),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
     option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
@@ -282,6 +283,7 @@ class Settings:
     output: str | None = None
     out_dir: str | None = None
     from_file: str | None = None
+    shard: tuple[int, int] | None = None
     jobs: int | None = None
     name: str | None = None
     overwrite: bool = False

@@ -71,18 +71,22 @@ def _choice_json(choice: Choice) -> dict[str, Any]:
     }
 
 
-def report_json(command: str, items: list[Item]) -> dict[str, Any]:
-    """Return the whole report; its status is `failed` if any item failed, `planned` if nothing was run."""
-    statuses = {item.status for item in items}
-    status = "failed" if "failed" in statuses else "planned" if statuses == {"planned"} else "ok"
+def report_json(command: str, items: list[Item], shard: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return the whole report, with the part of the inputs it is of where that is one."""
     return {
         "schema": SCHEMA,
         "version": __version__,
         "command": command,
-        "status": status,
+        "status": overall({item.status for item in items}),
+        **({} if shard is None else {"shard": {"index": shard[0], "count": shard[1]}}),
         "layer": next((item.layer for item in items if item.layer), None),
         "items": [item.to_json() for item in items],
     }
+
+
+def overall(statuses: set[str]) -> str:
+    """Return the status of a report: `failed` if any item failed, `planned` if nothing was run."""
+    return "failed" if "failed" in statuses else "planned" if statuses == {"planned"} else "ok"
 
 
 def dump(report: dict[str, Any]) -> str:
