@@ -185,7 +185,7 @@ def placements(header: Header, name: str) -> dict[str, Placement]:
 
 def fields(header: Header, name: str) -> dict[str, Any]:
     """Return `FIELDS`, the steps of axes behind the third, the scaling, and the extensions but comments."""
-    found = {field: header[field].item() for field in FIELDS}
+    found = {field: _until_nul(header[field].item()) for field in FIELDS}
     steps = header["pixdim"][4 : max(int(header["dim"][0]), 3) + 1]
     found |= {f"pixdim[{axis}]": step.item() for axis, step in enumerate(steps, start=4)}
     found["scl_slope, scl_inter"] = scaling(header, name) or (1.0, 0.0)
@@ -195,6 +195,11 @@ def fields(header: Header, name: str) -> dict[str, Any]:
         extension.write_to(file, False)
         found[f"extension {number}"] = (extension.get_code(), file.getvalue()[8:].rstrip(b"\0"))
     return found
+
+
+def _until_nul(value: Any) -> Any:
+    """Return a text as C reads it, and a number as it is."""
+    return value.partition(b"\0")[0] if isinstance(value, bytes) else value
 
 
 @silent()

@@ -49,9 +49,11 @@ def compare_geometry(a: Source, b: Source) -> Part:
     differences = _spacing_differences(a.info, b.info)
     size = five_shape(b.info.shape, b.info.axes.replace("t", "n"))[2:]
     found: dict[str, Any] = {}
-    for name, (one, other) in _affines(a, b).items():
+    affines = _affines(a, b)
+    for name, (one, other) in affines.items():
         found[name] = {"corners_mm": None if one is None or other is None else corner_distance(one, other, size)}
-        differences += _affine_differences(name, one, other, size)
+        if name != "affine" or len(affines) == 1:  # else it is one of the others
+            differences += _affine_differences(name, one, other, size)
     for name, (first, second) in _labels(a, b).items():
         found[name] = {"a": first, "b": second}
         differences += [f"{name} {first} and {second}"] if first != second else []

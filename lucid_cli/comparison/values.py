@@ -87,9 +87,9 @@ def _numbers(found: Differences, examples: dict[str, dict[str, Any]]) -> dict[st
 
 
 def _lines(found: Differences, examples: dict[str, dict[str, Any]], axes: tuple[str, str]) -> list[str]:
-    exact = found.rtol == found.atol == 0
-    within = "" if exact else f" by more than {found.atol:g} + {found.rtol:g} |b|"
-    lines = [f"{found.differing} of {found.voxels} voxels differ{within}"]
+    tolerances = [f"{found.atol:g}"] * bool(found.atol) + [f"{found.rtol:g} |b|"] * bool(found.rtol)
+    beyond = f" by more than {' + '.join(tolerances)}" if tolerances else ""
+    lines = [f"{found.differing} of {found.voxels} voxels differ{beyond}"]
     if "largest" in examples:
         lines.append(f"largest |a - b| {found.largest:.6g} {_where(examples['largest'], axes)}")
         lines.append(f"mean |a - b| {found.mean:.6g}, RMS {found.rms:.6g}, largest |a - b| / |b| {found.relative:.6g}")

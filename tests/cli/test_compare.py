@@ -399,6 +399,12 @@ def test_every_field_of_a_nifti_that_matters_is_compared_by_name(folder, field):
     assert list(found["header"]["fields"]) == [field]
 
 
+def test_what_stands_behind_the_end_of_a_text_is_not_compared(folder):
+    for name, text in (("a", b"one\0rest"), ("b", b"one")):
+        make_nifti(f"{name}.nii", noise(2, 3, 4), sform=np.eye(4), edit=lambda h, text=text: h["descrip"].put(0, text))
+    assert verdicts("a.nii", "b.nii") == {}
+
+
 def test_the_time_between_volumes_is_compared(folder):
     make_nifti("a.nii", noise(2, 3, 4, 2), sform=np.eye(4))
     make_nifti("b.nii", noise(2, 3, 4, 2), sform=np.eye(4), edit=lambda header: header["pixdim"].put(4, 2.5))
