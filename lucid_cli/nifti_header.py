@@ -17,7 +17,7 @@ from lucid_cli.failures import looks_like
 from lucid_cli.planes import read_exactly, reading
 from lucid_cli.provenance import parse
 from lucid_cli.talk import silent
-from lucid_cli.volumes import Target
+from lucid_cli.volumes import Placement, Target
 from lucid_core import __version__
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, grid_transform, is_usable, rescale
@@ -38,6 +38,26 @@ MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3}
 LARGEST_DIM = 32767
 """Largest size of an axis in NIfTI-1."""
 MOST_EXTENSION_BYTES = 64 << 20
+FIELDS = (
+    "dim_info",
+    "intent_code",
+    "intent_p1",
+    "intent_p2",
+    "intent_p3",
+    "intent_name",
+    "slice_code",
+    "slice_start",
+    "slice_end",
+    "slice_duration",
+    "toffset",
+    "cal_min",
+    "cal_max",
+    "descrip",
+    "aux_file",
+)
+"""Fields that are no shape, datatype, scaling or place, and that NIfTI has not left over from ANALYZE."""
+COMMENT = 6
+"""Code of the extension that holds a comment: how an output was made, for one."""
 
 COMMENT = 6
 """Code of an extension that is plain text."""
@@ -155,6 +175,35 @@ def forms(header: Header, name: str) -> dict[str, Affine]:
         if is_usable(qform):
             found["qform"] = qform
     return found
+
+
+def placements(header: Header, name: str) -> dict[str, Placement]:
+    """Return sform and qform, in mm, each with its code."""
+    found, per_unit = forms(header, name), MM_PER_UNIT.get(units(header)[0], 1.0)
+    in_mm = np.diag([per_unit, per_unit, per_unit, 1.0])
+    return {
+        form: Placement(int(header[f"{form}_code"]), in_mm @ found[form] if form in found else None)
+        for form in ("sform", "qform")
+    }
+
+
+def fields(header: Header, name: str) -> dict[str, Any]:
+    """Return `FIELDS`, the steps of axes behind the third, the scaling, and the extensions but comments."""
+    found = {field: _until_nul(header[field].item()) for field in FIELDS}
+    steps = header["pixdim"][4 : max(int(header["dim"][0]), 3) + 1]
+    found |= {f"pixdim[{axis}]": step.item() for axis, step in enumerate(steps, start=4)}
+    found["scl_slope, scl_inter"] = scaling(header, name) or (1.0, 0.0)
+    kept = [extension for extension in header.extensions if extension.get_code() != COMMENT]
+    for number, extension in enumerate(kept, start=1):
+        file = io.BytesIO()
+        extension.write_to(file, False)
+        found[f"extension {number}"] = (extension.get_code(), file.getvalue()[8:].rstrip(b"\0"))
+    return found
+
+
+def _until_nul(value: Any) -> Any:
+    """Return a text as C reads it, and a number as it is."""
+    return value.partition(b"\0")[0] if isinstance(value, bytes) else value
 
 
 @silent()
