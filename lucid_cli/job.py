@@ -176,8 +176,8 @@ def _fill(
         resumption.begin(target.slope, target.inter)
         target = replace(target, voxels=resumption.voxels)
     statistics = left.statistics if left else Statistics()
-    closing = ExitStack()
-    with closing, filled(_named(job), replacement.paths, target) as sink:
+    closing, paths = ExitStack(), replacement.paths[: -1 if job.settings.sidecar else None]
+    with closing, filled(_named(job), paths, target) as sink:
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)
         with job.stopwatch.stage("read"):

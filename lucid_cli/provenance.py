@@ -6,7 +6,10 @@ format in a sidecar where `--sidecar` asks for one.
 """
 
 import json
+from pathlib import Path
 from typing import Any
+
+from lucid_cli.formats import Spec
 
 SCHEMA = "lucid-conv3d/provenance-1"
 ATTRIBUTE = "lucid_conv3d"
@@ -18,6 +21,11 @@ SIDECAR_KEY = "LucidConv3d"
 def text(found: dict[str, Any]) -> str:
     """Return provenance as it is kept in a file."""
     return json.dumps(found, sort_keys=True, separators=(",", ":"))
+
+
+def sidecar_path(spec: Spec) -> Path:
+    """Return the sidecar of a file: of its name, with .json for its suffix."""
+    return spec.path.with_name(f"{spec.stem}.json")
 
 
 def sidecar(found: dict[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from lucid_cli.layer import Recipe
 from lucid_cli.layers import LayersRecipe
 from lucid_cli.options import Settings
 from lucid_cli.output import Protected, check_target
+from lucid_cli.provenance import sidecar_path
 from lucid_cli.resume import tile_left
 from lucid_cli.talk import show_trace
 from lucid_core.errors import LimitError, OutputError
@@ -51,13 +52,14 @@ class Single:
     def outcome(self, task: Task, observe: Observer) -> Outcome:
         """Carry out a task; an error of its own is an outcome."""
         try:
-            return Outcome(self._done(task, observe))
+            return Outcome(self.item(task, observe))
         except Exception as error:
             show_trace(error)
             failed = report.bare_item(str(task.input), "failed", peak_rss_bytes(), message(error))
             return Outcome(failed, exit_code(error))
 
-    def _done(self, task: Task, observe: Observer) -> report.Item:
+    def item(self, task: Task, observe: Observer) -> report.Item:
+        """Carry out a task and return its item, or raise its error."""
         settings, out, job = self.recipe.settings, task.output, None
         with ExitStack() as stack:
             if out is not None and _skips(settings) and _exists(out):
@@ -94,7 +96,7 @@ class Single:
         if out is None:
             return []
         settings = self.recipe.settings
-        paths = [*format_of(out).files(out), *([out.path.with_name(f"{out.stem}.json")] if settings.sidecar else [])]
+        paths = [*format_of(out).files(out), *([sidecar_path(out)] if settings.sidecar else [])]
         made = settings.out_dir is not None
         return [check_target(path, self.protected, settings.overwrite, make_folder=made) for path in paths]
 
