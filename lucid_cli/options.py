@@ -220,6 +220,14 @@ OUTPUT = [
         default=True,
         help="Keep in NIfTI and HDF5 outputs what they were made from. Default: do.",
     ),
+    option("run", "--bids", is_flag=True, help="Make --out-dir a BIDS derivative dataset: names and metadata."),
+    option("run", "--desc", type=Word(), metavar="LABEL", help="Label of desc- in BIDS names. Default: the kernel."),
+    option(
+        "run",
+        "--skull-stripped/--no-skull-stripped",
+        default=None,
+        help="For --bids, where the metadata of a derivative does not say it.",
+    ),
     option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
     option("run", "--report", type=Word(), metavar="FILE.json|-", help="Write the shape report as JSON."),
 ]
@@ -292,11 +300,19 @@ class Settings:
     fail_fast: bool = False
     dry_run: bool = False
     provenance: bool = True
+    bids: bool = False
+    desc: str | None = None
+    skull_stripped: bool | None = None
     sidecar: bool = False
     report: str | None = None
     progress: str = "auto"
     quiet: bool = False
     verbose: bool = False
+
+    @property
+    def has_sidecar(self) -> bool:
+        """Whether a sidecar is written beside every output."""
+        return self.sidecar or self.bids
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> "Settings":
