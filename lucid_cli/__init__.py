@@ -13,7 +13,7 @@
     fsync, rename                         -> Item           output, report
 
 `bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says whether two
-volumes are the same.
+volumes are the same, and `doctor/` what is wrong with an installation.
 
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
 `streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks
