@@ -3,7 +3,7 @@
 layers: [{weights: a.npz, padding: 1}, relu, {leaky_relu: 0.1}, {kernel: sobel, axis: all}, magnitude]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from lucid_cli.config import ConfiguredOption, flatten
+from lucid_cli.config import ConfiguredOption, options_of
 from lucid_cli.layer import Layer, Recipe, recipe, weights_file
+from lucid_cli.mistakes import Mistake, find
 from lucid_cli.options import KERNEL, LAYER, WEIGHTS, Settings, with_options
 from lucid_core.compute import Filters
 from lucid_core.elementwise import OPERATIONS, Operation
@@ -47,7 +48,7 @@ class Layers:
         """Join the layers with an input of shape (N, C, D, H, W)."""
 
         def joined(number: int, layer: Layer, given: Shape5) -> ConvProblem:
-            return _named(number, lambda: layer.problem(given))
+            return named(number, lambda: layer.problem(given))
 
         return stack(
             shape,
@@ -107,7 +108,7 @@ class LayersRecipe:
                 channels = part.channels(channels)
                 built.append(part)
                 continue
-            layer = _named(number, partial(part.build, channels, spacing, dtype))
+            layer = named(number, partial(part.build, channels, spacing, dtype))
             channels = layer.arguments.out_channels
             if spacing is not None:
                 d, h, w = (step * stride for step, stride in zip(spacing, layer.arguments.stride, strict=True))
@@ -120,11 +121,28 @@ def any_recipe(settings: Settings) -> Recipe | LayersRecipe:
     """Return the recipe of the one layer, or of the list of layers, that the settings say."""
     if settings.layers is None:
         return recipe(settings)
-    _check_alone(settings)
-    parts = tuple(_named(number, partial(_part, entry)) for number, entry in enumerate(settings.layers, start=1))
+    check_alone(settings)
+    entries, mistakes = read_entries(settings.layers)
+    for mistake in mistakes:
+        raise ArgumentError(mistake.text)
+    parts = tuple(
+        entry if isinstance(entry, Operation) else named(number, partial(recipe, entry))
+        for number, entry in enumerate(entries, start=1)
+    )
     if not any(isinstance(part, Recipe) for part in parts):
         raise ArgumentError("layers: no convolution among them; write one like {kernel: gaussian, sigma: 1vox}")
     return LayersRecipe(settings, parts)
+
+
+def read_entries(entries: Sequence[Any]) -> tuple[list[Operation | Settings], list[Mistake]]:
+    """Return the operations and convolutions of a list, and what is wrong with the entries, each by itself."""
+    read: list[Operation | Settings] = []
+    mistakes: list[Mistake] = []
+    for number, entry in enumerate(entries):
+        part, wrong = _read_entry(entry)
+        read.append(part)
+        mistakes += [replace(one, where=(number, *one.where), text=f"layer {number + 1}: {one.text}") for one in wrong]
+    return read, mistakes
 
 
 def weights_files(settings: Settings) -> list[Path]:
@@ -135,7 +153,7 @@ def weights_files(settings: Settings) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _check_alone(settings: Settings) -> None:
+def check_alone(settings: Settings) -> None:
     """Raise `ArgumentError` for options of a single layer, or of a volume, that a list of layers does not go with."""
     default = Settings()
     for option in _options():
@@ -154,8 +172,17 @@ def _check_alone(settings: Settings) -> None:
         raise ArgumentError(f"layers: {len(settings.layers or ())} of them; legal: at most {MOST_LAYERS}")
 
 
-def _part(entry: Any) -> Recipe | Operation:
-    """Return an operation, or the recipe of a convolution."""
+def _read_entry(entry: Any) -> tuple[Operation | Settings, list[Mistake]]:
+    """Return an operation or the settings of a convolution, and what is wrong with it."""
+    try:
+        operation = _as_operation(entry)
+    except ArgumentError as error:
+        return Settings(), [Mistake((), str(error))]
+    return (operation, []) if operation else _settings(entry)
+
+
+def _as_operation(entry: Any) -> Operation | None:
+    """Return the operation that an entry is, None where it is a convolution."""
     if isinstance(entry, str):
         return _operation(entry, [])
     if not isinstance(entry, dict) or not entry:
@@ -167,7 +194,7 @@ def _part(entry: Any) -> Recipe | Operation:
     name, value = next(iter(entry.items()))
     if len(entry) == 1 and (_plain(name) in OPERATIONS or _plain(name) in kernels()):
         return _operation(str(name), value if isinstance(value, list) else [value])
-    return recipe(_settings(entry))
+    return None
 
 
 def _plain(name: Any) -> str:
@@ -192,26 +219,21 @@ def _operation(name: str, numbers: list[Any]) -> Operation:
         raise ArgumentError(f"{name} takes {takes}, not {numbers}; write it like {example}") from None
 
 
-def _settings(entry: dict[str, Any]) -> Settings:
-    """Return the settings of one convolution."""
-    options = _options()
-    values = flatten(entry, options, "the layer")
-    for name in ("dtype", "device"):
-        if name in values:
-            raise ArgumentError(f"{name} holds for all layers; write it beside the list")
+def _settings(entry: dict[str, Any]) -> tuple[Settings, list[Mistake]]:
+    """Return the settings of one convolution, of those values that are right, and what is wrong."""
     with click.Context(_command()) as ctx:
-        try:
-            given = {
-                option.key: option.process_value(ctx, values[option.key]) for option in options if option.key in values
-            }
-        except click.BadParameter as error:
-            raise ArgumentError(f"{error.param.name if error.param else 'value'}: {error.message}") from error
-    return replace(Settings(), **given)
+        found = find(entry, _options(), ctx, inside=" in the layer")
+    found.mistakes += [
+        Mistake(found.where[name], f"{name} holds for all layers; write it beside the list")
+        for name in ("dtype", "device")
+        if name in found.given
+    ]
+    return replace(Settings(), **found.values), found.mistakes
 
 
 def _options() -> list[ConfiguredOption]:
     """Return the options that a layer of the list may have."""
-    return [param for param in _command().params if isinstance(param, ConfiguredOption) and param.key != "layers"]
+    return [option for option in options_of(_command()) if option.key != "layers"]
 
 
 @cache
@@ -219,7 +241,7 @@ def _command() -> click.Command:
     return click.command("layer")(with_options(LAYER, WEIGHTS, KERNEL)(lambda: None))
 
 
-def _named(number: int, make: Callable[[], Made]) -> Made:
+def named(number: int, make: Callable[[], Made]) -> Made:
     """Return what `make` makes; an error of it says which layer it is of."""
     try:
         return make()
