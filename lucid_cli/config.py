@@ -36,6 +36,15 @@ class ConfiguredOption(click.Option):
         self.key, *self.aliases = names
         self.envvar = PREFIX + self.key.upper() if section or self.key == "config" else None
 
+    @property
+    def otherwise(self) -> Any:
+        """The value that holds where nothing is said; None where that depends."""
+        if self.is_flag:
+            return None if self.default is None else self.default is True
+        if isinstance(self.show_default, str):
+            return int(self.show_default) if self.show_default.isdecimal() else self.show_default
+        return self.default if isinstance(self.default, (int, float, str)) else None
+
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
         """Put `--set` between the flags and the environment."""
         value, source = super().consume_value(ctx, opts)
@@ -49,14 +58,23 @@ class ConfiguredOption(click.Option):
         try:
             if isinstance(value, list) and not self.multiple and not isinstance(self.type, LISTS):
                 raise click.BadParameter(f"{value!r} is a list where one value belongs.", ctx, self)
-            if isinstance(self.type, click.types.BoolParamType) and not isinstance(value, (bool, str, type(None))):
-                raise click.BadParameter(f"{value!r} is neither true nor false.", ctx, self)
+            if isinstance(self.type, click.types.BoolParamType):
+                return self._truth(ctx, value)
             return super().process_value(ctx, value)
         except click.BadParameter as error:
             if ctx.get_parameter_source(self.name or "") is not ParameterSource.ENVIRONMENT:
                 raise
             origin = f"the environment variable {self.envvar}"
             raise click.BadParameter(f"{error.message} It stands in {origin}.", ctx, self) from error
+
+    def _truth(self, ctx: click.Context, value: Any) -> Any:
+        """Return true or false; None stays."""
+        try:
+            if value == "" or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+                raise click.BadParameter("")
+            return super().process_value(ctx, value)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{value!r} is neither true nor false.", ctx, self) from error
 
 
 def read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:

@@ -3,7 +3,7 @@
 layers: [{weights: a.npz, padding: 1}, relu, {leaky_relu: 0.1}, {kernel: sobel, axis: all}, magnitude]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -21,14 +21,13 @@ from lucid_core.elementwise import OPERATIONS, Operation
 from lucid_core.errors import ArgumentError, LucidError, ShapeError
 from lucid_core.kernels import kernels
 from lucid_core.normalization import Normalization
-from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem
-from lucid_core.registry import choose, did_you_mean
+from lucid_core.registry import did_you_mean
 from lucid_core.stack import Problem, Shape5, Stack, stack
 from lucid_core.units import Spacing
 
-COMMON = ("in_channels", "dtype", "device")
-"""Options that stand beside a list of layers and hold for all of it."""
+OF_LIST = ("dtype", "device")
+"""Options of a layer that hold for all layers of a list."""
 MOST_LAYERS = 64
 Made = TypeVar("Made")
 
@@ -48,7 +47,7 @@ class Layers:
         """Join the layers with an input of shape (N, C, D, H, W)."""
 
         def joined(number: int, layer: Layer, given: Shape5) -> ConvProblem:
-            return named(number, lambda: layer.problem(given))
+            return _named(number, lambda: layer.problem(given))
 
         return stack(
             shape,
@@ -108,7 +107,7 @@ class LayersRecipe:
                 channels = part.channels(channels)
                 built.append(part)
                 continue
-            layer = named(number, partial(part.build, channels, spacing, dtype))
+            layer = _named(number, partial(part.build, channels, spacing, dtype))
             channels = layer.arguments.out_channels
             if spacing is not None:
                 d, h, w = (step * stride for step, stride in zip(spacing, layer.arguments.stride, strict=True))
@@ -121,16 +120,13 @@ def any_recipe(settings: Settings) -> Recipe | LayersRecipe:
     """Return the recipe of the one layer, or of the list of layers, that the settings say."""
     if settings.layers is None:
         return recipe(settings)
-    check_alone(settings)
     entries, mistakes = read_entries(settings.layers)
-    for mistake in mistakes:
-        raise ArgumentError(mistake.text)
+    for text in (*list_mistakes(settings, entries), *(mistake.text for mistake in mistakes)):
+        raise ArgumentError(text)
     parts = tuple(
-        entry if isinstance(entry, Operation) else named(number, partial(recipe, entry))
+        entry if isinstance(entry, Operation) else _named(number, partial(recipe, entry))
         for number, entry in enumerate(entries, start=1)
     )
-    if not any(isinstance(part, Recipe) for part in parts):
-        raise ArgumentError("layers: no convolution among them; write one like {kernel: gaussian, sigma: 1vox}")
     return LayersRecipe(settings, parts)
 
 
@@ -153,23 +149,24 @@ def weights_files(settings: Settings) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def check_alone(settings: Settings) -> None:
-    """Raise `ArgumentError` for options of a single layer, or of a volume, that a list of layers does not go with."""
+def list_mistakes(settings: Settings, entries: Sequence[Operation | Settings]) -> Iterator[str]:
+    """Yield what is wrong with a list as a whole, options that it does not go with among it."""
     default = Settings()
-    for option in _options():
-        if option.key not in COMMON and getattr(settings, option.key) != getattr(default, option.key):
-            raise ArgumentError(f"{option.key} stands beside layers; write it in the layer that it is for")
-    choose("device", settings.device, ("auto", *DEVICES))
+    for option in layer_options():
+        if option.key not in ("in_channels", *OF_LIST) and getattr(settings, option.key) != getattr(
+            default, option.key
+        ):
+            yield f"{option.key} stands beside layers; write it in the layer that it is for"
     if settings.outside is not None:
-        raise ArgumentError("--outside belongs to a mask that normalises; with layers it has no meaning")
+        yield "--outside belongs to a mask that normalises; with layers it has no meaning"
     if settings.nan == "renormalize":
-        raise ArgumentError("--nan renormalize is for one convolution; with layers, run that one by itself first")
+        yield "--nan renormalize is for one convolution; with layers, run that one by itself first"
     if settings.mask is not None and settings.normalize is None:
-        raise ArgumentError(
-            "--mask normalises one convolution; with layers it only says where --normalize takes its statistics"
-        )
-    if len(settings.layers or ()) > MOST_LAYERS:
-        raise ArgumentError(f"layers: {len(settings.layers or ())} of them; legal: at most {MOST_LAYERS}")
+        yield "--mask normalises one convolution; with layers it only says where --normalize takes its statistics"
+    if len(entries) > MOST_LAYERS:
+        yield f"layers: {len(entries)} of them; legal: at most {MOST_LAYERS}"
+    if all(isinstance(entry, Operation) for entry in entries):
+        yield "layers: no convolution among them; write one like {kernel: gaussian, sigma: 1vox}"
 
 
 def _read_entry(entry: Any) -> tuple[Operation | Settings, list[Mistake]]:
@@ -222,16 +219,16 @@ def _operation(name: str, numbers: list[Any]) -> Operation:
 def _settings(entry: dict[str, Any]) -> tuple[Settings, list[Mistake]]:
     """Return the settings of one convolution, of those values that are right, and what is wrong."""
     with click.Context(_command()) as ctx:
-        found = find(entry, _options(), ctx, inside=" in the layer")
+        found = find(entry, layer_options(), ctx, inside=" in the layer")
     found.mistakes += [
         Mistake(found.where[name], f"{name} holds for all layers; write it beside the list")
-        for name in ("dtype", "device")
+        for name in OF_LIST
         if name in found.given
     ]
     return replace(Settings(), **found.values), found.mistakes
 
 
-def _options() -> list[ConfiguredOption]:
+def layer_options() -> list[ConfiguredOption]:
     """Return the options that a layer of the list may have."""
     return [option for option in options_of(_command()) if option.key != "layers"]
 
@@ -241,7 +238,7 @@ def _command() -> click.Command:
     return click.command("layer")(with_options(LAYER, WEIGHTS, KERNEL)(lambda: None))
 
 
-def named(number: int, make: Callable[[], Made]) -> Made:
+def _named(number: int, make: Callable[[], Made]) -> Made:
     """Return what `make` makes; an error of it says which layer it is of."""
     try:
         return make()

@@ -21,8 +21,11 @@ Sizes = int | tuple[int, int, int]
 
 
 def option(section: str, *names: str, **attributes: Any) -> Decorator:
-    """Declare an option of a section of the configuration; "" keeps it out of YAML."""
-    return click.option(*names, cls=ConfiguredOption, section=section, **attributes)
+    """Declare an option of a section of the configuration; "" keeps it out of YAML.
+
+    Where nothing said must be told from the default, which is then None, `show_default` says what holds.
+    """
+    return click.option(*names, cls=ConfiguredOption, section=section, **{"show_default": True, **attributes})
 
 
 def with_options(*groups: Sequence[Decorator]) -> Callable[[Function], Function]:
@@ -58,7 +61,7 @@ LAYER = [
         show_default="zeros",
         help="Or reflect, replicate, circular, symmetric, renormalize; a named kernel has replicate.",
     ),
-    option("layer", "--device", type=names.DEVICE, default="cpu", show_default=True, help="Where to compute."),
+    option("layer", "--device", type=names.DEVICE, default="cpu", help="Where to compute."),
     option("layer", "--dtype", type=Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."),
     option("layer", "--seed", type=Count(0), show_default="0", help="Seed of random initial weights."),
     option(
@@ -102,24 +105,13 @@ KERNEL = [
     option("weights", "--truncate", type=Number(0), show_default="4", help="Sigmas at which a Gaussian is cut off."),
     option("weights", "--size", type=LengthType(), help="Size of the kernel, such as 3vox or 6mm."),
     option("weights", "--radius", type=LengthType(), help="Radius of the kernel, such as 5mm."),
-    option(
-        "weights",
-        "--axis",
-        type=names.KERNEL_AXIS,
-        help="Axis of the kernel: z, y or x, also D, H or W; or all, a bank.",
-    ),
+    option("weights", "--axis", type=names.KERNEL_AXIS, help="Of the kernel: z, y, x, also D, H, W; or all, a bank."),
     option("weights", "--order", type=Size(0), help="Order of the derivative along D,H,W, such as 0,0,1."),
     option("weights", "--neighbours", type=Count(1), show_default="6", help="Of the Laplacian: 6, 18 or 26."),
     option("weights", "--offset", type=LengthType(signed=True), help="Shift along D,H,W, such as 1,0,-2vox."),
     option("weights", "--amount", type=Number(), show_default="1", help="Strength of unsharp."),
     option("weights", "--wavelength", type=LengthType(), help="Of a Gabor filter, such as 8mm."),
-    option(
-        "weights",
-        "--direction",
-        type=Number(axes=True),
-        show_default="0,0,1",
-        help="Of a Gabor filter's wave, along D,H,W.",
-    ),
+    option("weights", "--direction", type=Number(axes=True), show_default="0,0,1", help="Of a Gabor filter's wave."),
     option("weights", "--phase", type=Number(), show_default="0", help="Of a Gabor filter, in degrees; 0 is a cosine."),
     option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
 ]
@@ -132,7 +124,6 @@ VOLUME = [
         "--axis4",
         type=Choice(["auto", "batch", "channel"]),
         default="auto",
-        show_default=True,
         help="What the 4th axis of a NIfTI is.",
     ),
     option(
@@ -145,7 +136,6 @@ VOLUME = [
         "--nan",
         type=Choice(["propagate", "renormalize"]),
         default="propagate",
-        show_default=True,
         help="Missing voxels: renormalize leaves them out, as outside a mask, and fills them in.",
     ),
     option(
@@ -155,20 +145,12 @@ VOLUME = [
         metavar="HOW",
         help="Scale the input first, inside the mask: zscore, minmax or percentile:1,99.",
     ),
-    option(
-        "volume",
-        "--out-dtype",
-        type=names.OUT_DTYPE,
-        default="float32",
-        show_default=True,
-        help="Type of output values.",
-    ),
+    option("volume", "--out-dtype", type=names.OUT_DTYPE, default="float32", help="Type of output values."),
     option(
         "volume",
         "--cast",
         type=Choice(["error", "clip", "rescale"]),
         default="error",
-        show_default=True,
         help="What to do with values an integer output cannot hold.",
     ),
     option(
@@ -183,7 +165,7 @@ VOLUME = [
 ]
 
 PLANNING = [
-    option("run", "--accuracy", type=names.ACCURACY, default="componentwise", show_default=True, help="Or normwise."),
+    option("run", "--accuracy", type=names.ACCURACY, default="componentwise", help="Or normwise."),
     option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
     option("run", "--max-memory", type=MemorySize(), help="Most memory of the whole process, such as 512M or 2GiB."),
     option("run", "--tile", type=Size(1), help="Output voxels computed at a time; changes no result."),
@@ -193,10 +175,9 @@ PLANNING = [
         "--algorithm",
         type=names.ALGORITHM,
         default="auto",
-        show_default=True,
         help="Or direct, fft, gemm, separable, winograd.",
     ),
-    option("run", "--engine", type=names.ENGINE, default="auto", show_default=True, help="Or numpy, numba."),
+    option("run", "--engine", type=names.ENGINE, default="auto", help="Or numpy, numba."),
 ]
 
 CONFIG = [
@@ -222,7 +203,6 @@ TALK = [
         "--progress",
         type=Choice(["auto", "bar", "log", "json", "none"]),
         default="auto",
-        show_default=True,
         help="auto is a bar on a terminal, else a line every 10 % or 30 s.",
     ),
     option("run", "-q", "--quiet", is_flag=True, help="Print nothing but errors."),

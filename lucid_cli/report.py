@@ -92,8 +92,8 @@ def table(item: Item) -> str:
     if item.plan is None or item.shapes is None or item.output is None or item.layer is None:
         return f"{item.input['path']}: {item.status}" + (f": {item.error}" if item.error else "")
     rows = [
-        ("input", _volume_line(item.input)),
-        ("output", _volume_line(item.output)),
+        ("input", volume_line(item.input)),
+        ("output", volume_line(item.output)),
         ("N,C,D,H,W", " -> ".join("x".join(map(str, item.shapes[name])) for name in ("input", "padded", "output"))),
         *[row for layer in item.layer.get("layers", [item.layer]) for row in _layer_rows(layer)],
         *([("volume", _reading_line(item.volume))] if item.volume else []),
@@ -106,7 +106,8 @@ def table(item: Item) -> str:
     return "\n".join(f"{name:>10}  {text}" for name, text in rows)
 
 
-def _volume_line(volume: dict[str, Any]) -> str:
+def volume_line(volume: dict[str, Any]) -> str:
+    """Return a volume of the report in a line."""
     spacing = volume["spacing_mm"]
     where = "no spacing" if spacing is None else "x".join(f"{step:.4g}" for step in spacing) + " mm"
     sizes = "x".join(map(str, volume["shape"]))
