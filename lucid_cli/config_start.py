@@ -57,8 +57,8 @@ def starter(scan: str | None, output: str | None) -> str:
     head = [
         *(_comment(line, "") for line in fit.about),
         "# Take the # from the front of an option to say it: its value is the default, or tells what belongs there.",
-        f"#   lucid-conv3d config check {file} {volume}",
-        f"#   lucid-conv3d apply {volume} -o out.nii.gz -c {file}",
+        _printable(f"#   lucid-conv3d config check {file} {volume}"),
+        _printable(f"#   lucid-conv3d apply {volume} -o out.nii.gz -c {file}"),
     ]
     blocks = ["\n".join(head)]
     for section in SECTIONS:
@@ -76,9 +76,13 @@ def _lines(option: ConfiguredOption, fit: Fit) -> str:
 
 
 def _comment(text: str, indent: str) -> str:
-    return textwrap.fill(
-        text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ", break_on_hyphens=False
-    )
+    later = f"{indent}#   "
+    return textwrap.fill(_printable(text), WIDTH, initial_indent=later[:-2], subsequent_indent=later)
+
+
+def _printable(text: str) -> str:
+    """Return a text in which the name of a file, which may hold anything, cannot end a comment."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _names(option: ConfiguredOption) -> list[str]:

@@ -14,9 +14,13 @@ HINTS = {
     "'\\t'": "indent with spaces, not with tabs",
     "mapping values are not allowed": "indent keys of one section alike, and quote a text that holds ': '",
     "expected <block end>": "indent keys of one section, and entries of one list, alike",
-    "but got '<stream end>'": "a bracket or a quote is not closed",
+    "could not find expected ':'": "write key: value, with a space behind the colon",
+    "unexpected end of stream": "a quote is not closed",
+    "expected ',' or": "a bracket is not closed, or a comma is missing",
 }
 """What helps against mistakes that YAML names in its own words."""
+SEEN_LATE = ("could not find expected ':'", "unexpected end of stream")
+"""Mistakes that YAML sees only behind what is wrong."""
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,999})")
 
 
@@ -113,7 +117,8 @@ def _place(mark: Any) -> Place:
 
 def _place_of(error: yaml.YAMLError, text: str | bytes) -> Place:
     """Return where YAML stopped: characters that it does not know are told by how many stand before them."""
-    mark = getattr(error, "problem_mark", None)
+    late = any(sign in str(getattr(error, "problem", "")) for sign in SEEN_LATE)
+    mark = getattr(error, "context_mark" if late else "problem_mark", None)
     if mark is not None:
         return _place(mark)
     before = text[: getattr(error, "position", 0)]

@@ -130,12 +130,29 @@ class TestCheck:
             ("layer:\n  stride: 2\n\tseed: 1", (3, 1), "indent with spaces"),
             ("layer: &a {stride: 2}", (1, 8), "anchors"),
             (b"kernel: box\nsize: \xff3vox", (2, 7), "not plain YAML"),
+            ("kernel: box\nsize:3vox\nthreads: 2", (2, 1), "with a space behind the colon"),
+            ('kernel: box\nsize: "3vox\nthreads: 2', (2, 7), "a quote is not closed"),
+            ("layer: {stride: 2\nkernel: box", (2, 7), "a bracket is not closed"),
         ),
     )
     def test_one_problem_stands_where_it_is(self, folder, text, place, words):
         save_weights("w.npz", noise(1, 1, 3, 3, 3))
         line, column, message = only(text)
         assert ((line, column), words in message) == (place, True), message
+
+    @pytest.mark.parametrize(
+        "text",
+        (
+            "kernel: gaussian\nsigm: 2mm",
+            "kernel: gaussian\nsigma: 2",
+            "kernel: gausian\nsigma: 2mm",
+            "kernel: identity\ncast: rescale\nout_dtype: int9",
+            "kernel: identity\nvolume: {cast: rescale, dtype: int8}",
+            "layers: [{kernel: gaussian, sgma: 2mm}]",
+        ),
+    )
+    def test_what_follows_from_another_problem_is_not_told(self, folder, text):
+        only(text)
 
     def test_the_first_problem_is_what_apply_says_with_its_line(self, brain):
         for text in (MANY, "kernel: box\nsize: 3vox\nlayer: {stride: 0}", "layers:\n- {kernel: box, size: 3}"):
@@ -284,6 +301,11 @@ class TestInit:
         np.testing.assert_array_equal(read_volume("out.npy"), read_volume("said.npy"))
         for line in re.findall(r"^#   lucid-conv3d (.*)", text, re.MULTILINE):
             ok(*line.split(), *(("--overwrite", "-q") if line.startswith("apply") else ()))
+
+    def test_no_name_of_a_file_ends_a_comment(self, folder):
+        make_volume("a\nkernel: box\x07\udcff.npy", noise(4, 5, 6))
+        ok("config", "init", "a\nkernel: box\x07\udcff.npy", "-o", "c.yaml")
+        assert ok("config", "check", "c.yaml").err == "c.yaml: fine\n"
 
     def test_a_scan_of_nibabel(self, folder):
         scan = Path(nibabel.__file__).parent / "tests" / "data" / "functional.nii"
