@@ -2,7 +2,7 @@
 
 `apply scan.nii.gz -o out.nii.gz --kernel gaussian --sigma 1.5mm` goes this way, each arrow a module:
 
-    words on the line, environment, YAML  -> Settings       options, config, plain_yaml, types
+    words on the line, environment, YAML  -> Settings       options, config, plain_yaml, mistakes, types, names
     every input by itself                 -> an exit code   batch
     a file's header                       -> Source         formats/ (one format a module), volumes
     axes of the file                      -> N C D H W      axes
@@ -12,8 +12,9 @@
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report
 
-`bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says whether two
-volumes are the same, and `doctor/` what is wrong with an installation.
+`config_start`, `config_check` and `config_schema` are made from the options as they are declared, for those who write
+YAML. `bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says
+whether two volumes are the same, and `doctor/` what is wrong with an installation.
 
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
 `streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks
