@@ -97,7 +97,7 @@ KERNEL = [
     option("weights", "--offset", type=LengthType(signed=True), help="Shift along D,H,W, such as 1,0,-2vox."),
     option("weights", "--amount", type=Number(), help="Strength of unsharp. Default 1."),
     option("weights", "--wavelength", type=LengthType(), help="Of a Gabor filter, such as 8mm."),
-    option("weights", "--direction", type=Number(axes=True), help="Of a Gabor filter's wave, D,H,W. Default 0,0,1."),
+    option("weights", "--direction", type=Number(each="D,H,W"), help="Of a Gabor filter's wave. Default 0,0,1."),
     option("weights", "--phase", type=Number(), help="Of a Gabor filter, in degrees. Default 0, a cosine."),
     option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
 ]
