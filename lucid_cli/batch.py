@@ -1,9 +1,11 @@
 """All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lucid_cli import report
 from lucid_cli.failures import exit_code, message
@@ -18,8 +20,14 @@ from lucid_cli.progress import Reporter
 from lucid_cli.resume import tile_left
 from lucid_cli.talk import data, say, show_trace
 from lucid_core.errors import ArgumentError, LimitError, OutputError
+from lucid_core.optional import require
 from lucid_core.regions import Triple
 
+if TYPE_CHECKING:
+    from lucid_cli.pictures.take import Pictures
+
+PAGES = (".html", ".htm")
+"""Suffixes of a report that is a page with pictures."""
 WRONG_USAGE = 2
 SOME_FAILED = 7
 
@@ -39,7 +47,7 @@ def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -
     if settings.report == "-":
         data(report.dump(report.report_json("apply", items)))
     elif report_path is not None:
-        write_bytes(report_path, report.dump(report.report_json("apply", items)).encode(), settings.overwrite)
+        write_bytes(report_path, batch.text(items).encode(), settings.overwrite)
     return code
 
 
@@ -63,6 +71,9 @@ class _Batch:
         _check_pipes(self._inputs, self._outputs, settings)
         self._protected = protected(self._inputs, settings, config)
         self._recipe = any_recipe(settings)
+        self._draws = False
+        """Whether the report is a page with pictures."""
+        self._pictures: list[Pictures | None] = []
 
     def check_report(self) -> Path | None:
         """Return where the report goes, None for nowhere or stdout, refusing what must not be written over."""
@@ -70,20 +81,33 @@ class _Batch:
         if settings.report in (None, "-"):
             return None
         path = Path(str(settings.report))
-        if path.suffix.lower() != ".json":
+        if path.suffix.lower() not in (".json", *PAGES):
             raise ArgumentError(
-                f"--report {path}: the suffix says no form of report; legal: FILE.json, or - for stdout"
+                f"--report {path}: the suffix says no form of report; legal: FILE.json, FILE.html, or - for stdout"
             )
         if self._dry:
             raise ArgumentError("a plan writes nothing; use --report - to see the report")
+        self._draws = path.suffix.lower() in PAGES
+        if self._draws:
+            require("matplotlib", "viz")
         outputs = [spec.path for spec in self._outputs if spec]
         return check_target(path, [*self._protected, *outputs], settings.overwrite)
+
+    def text(self, items: list[report.Item]) -> str:
+        """Return the report in the form that the suffix of its file says."""
+        if not self._draws:
+            return report.dump(report.report_json(self._command, items))
+        from lucid_cli.pictures.page import page
+
+        command = shlex.join(["lucid-conv3d", *sys.argv[1:]])
+        return page(items, self._pictures, command)
 
     def each(self) -> tuple[list[report.Item], int]:
         """Take the inputs one by one; return their items and the exit code."""
         items: list[report.Item] = []
         codes: list[int] = []
         for spec, out in zip(self._inputs, self._outputs, strict=True):
+            self._pictures.append(None)
             try:
                 items.append(self._one(spec, out))
             except Exception as error:
@@ -114,6 +138,10 @@ class _Batch:
             done = self._done(job, finals)
             if self._command == "apply":
                 self._tell(report.table(done))
+            if self._draws and out is not None:
+                from lucid_cli.pictures.take import take
+
+                self._pictures[-1] = take(spec, out, done, job.layer, job.inputs.warnings)
             return done
 
     def _named(self, spec: Spec, error: Exception) -> str:

@@ -204,7 +204,7 @@ OUTPUT = [
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
     option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
     option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),
-    option("run", "--report", type=Word(), metavar="FILE.json|-", help="Write the shape report as JSON."),
+    option("run", "--report", type=Word(), metavar="FILE|-", help="Write the report: .json, or .html with pictures."),
 ]
 
 
