@@ -111,7 +111,7 @@ KERNEL = [
     option("weights", "--offset", type=LengthType(signed=True), help="Shift along D,H,W, such as 1,0,-2vox."),
     option("weights", "--amount", type=Number(), show_default="1", help="Strength of unsharp."),
     option("weights", "--wavelength", type=LengthType(), help="Of a Gabor filter, such as 8mm."),
-    option("weights", "--direction", type=Number(axes=True), show_default="0,0,1", help="Of a Gabor filter's wave."),
+    option("weights", "--direction", type=Number(each="D,H,W"), show_default="0,0,1", help="Of a Gabor filter's wave."),
     option("weights", "--phase", type=Number(), show_default="0", help="Of a Gabor filter, in degrees; 0 is a cosine."),
     option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
 ]
@@ -244,7 +244,7 @@ OUTPUT = [
         help="For --bids, where the metadata of a derivative does not say it.",
     ),
     option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
-    option("run", "--report", type=Word(), metavar="FILE.json|-", help="Write the shape report as JSON."),
+    option("run", "--report", type=Word(), metavar="FILE|-", help="Write the report: .json, or .html with pictures."),
 ]
 
 
