@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lucid_cli.formats import Spec, format_of, parse_spec
-from lucid_cli.output import check_input, check_target, write_bytes
+from lucid_cli.output import check_input, check_target, protect, write_bytes
 from lucid_cli.pictures.figure import drawn
 from lucid_cli.pictures.rows import Window, pictured
 from lucid_cli.pictures.scans import Scan, check_picked
@@ -42,7 +42,7 @@ def preview(
     if sum(spec.is_pipe for spec in specs) > 1:
         raise ArgumentError("stdin can be read only once; name a file")
     read = [one for spec in specs if spec.suffix for one in format_of(spec).files(spec)]
-    target = check_target(path, read, overwrite)
+    target = check_target(path, protect(read), overwrite)
     require("matplotlib", "viz")
     with ExitStack() as stack:
         sources = [opened(spec, stack) for spec in specs]

@@ -22,7 +22,7 @@ from lucid_cli.talk import show_trace
 from lucid_core.units import Spacing
 
 DPI, KERNEL_DPI = 72, 60
-"""Of small pictures: a scan takes some 60 KB in the page."""
+"""Of small pictures: a scan takes 20 to 100 KB in the page."""
 MOST_KERNELS = 4
 """Convolutions of a stack whose weights are drawn."""
 
