@@ -178,13 +178,14 @@ def forms(header: Header, name: str) -> dict[str, Affine]:
 
 
 def placements(header: Header, name: str) -> dict[str, Placement]:
-    """Return sform and qform, in mm, each with its code."""
+    """Return sform and qform, in mm, each with its code, and what pixdim alone would be."""
     found, per_unit = forms(header, name), MM_PER_UNIT.get(units(header)[0], 1.0)
     in_mm = np.diag([per_unit, per_unit, per_unit, 1.0])
+    steps = np.diag([*np.abs(header["pixdim"][1:4].astype(np.float64)), 1.0])
     return {
         form: Placement(int(header[f"{form}_code"]), in_mm @ found[form] if form in found else None)
         for form in ("sform", "qform")
-    }
+    } | {"pixdim": Placement(None, in_mm @ steps if is_usable(steps) else None)}
 
 
 def fields(header: Header, name: str) -> dict[str, Any]:

@@ -70,10 +70,10 @@ class VolumeInfo:
 class Placement:
     """One of several affines that a header may hold, and what it says of it."""
 
-    code: int
-    """What the affine is said to be; 0 for nothing."""
+    code: int | None
+    """What the affine is said to be, 0 for nothing; None where nothing is said of it."""
     affine: Affine | None
-    """In mm, where the code is not 0 and it is usable."""
+    """In mm, where it is usable."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _labels(a: Source, b: Source) -> dict[str, tuple[Any, Any]]:
     if a.info.format != b.info.format:
         return {}
     first, second = a.placements(), b.placements()
-    codes = {f"{name}_code": (first[name].code, second[name].code) for name in first}
+    codes = {f"{name}_code": (first[name].code, second[name].code) for name in first if first[name].code is not None}
     units = [_units(source.info) for source in (a, b)]
     return codes | {name: (units[0][name], units[1][name]) for name in units[0]}
 

@@ -123,7 +123,7 @@ class NiftiSource(Source):
         return d, h, w
 
     def placements(self) -> dict[str, Placement]:
-        """Return sform and qform, each with its code."""
+        """Return sform and qform, each with its code, and pixdim."""
         return headers.placements(self.header, self._name)
 
     def fields(self) -> dict[str, Any]:

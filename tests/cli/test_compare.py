@@ -353,6 +353,16 @@ def test_sform_and_qform_are_compared_each_by_itself_with_their_codes(folder):
     assert geometry("a.nii", "d.nii")["qform_code"] == {"a": 1, "b": 0}
 
 
+def test_a_pixdim_that_says_something_else_than_the_affine_is_a_difference(folder):
+    make_nifti("a.nii", noise(2, 3, 4), sform=moved(), pixdim=(1, 1, 1))
+    make_nifti("b.nii", noise(2, 3, 4), sform=moved(), pixdim=(1, 1, 3))
+    make_nifti("c.nii", noise(2, 3, 4), sform=moved(), pixdim=(1, -1, 1))
+    make_nifti("d.nii", noise(2, 3, 4), sform=moved(), pixdim=(1, 1, 0))
+    assert geometry("a.nii", "b.nii")["lines"] == ["pixdim: corners of the grid up to 6 mm apart, 6 voxels"]
+    assert geometry("a.nii", "c.nii")["verdict"] == "same"
+    assert geometry("a.nii", "d.nii")["lines"] == ["pixdim: only a has one"]
+
+
 def test_units_change_where_a_voxel_lies(folder):
     stored = noise(2, 3, 4)
     make_nifti("a.nii", stored, sform=moved(), edit=lambda header: header.set_xyzt_units("mm", "sec"))
