@@ -64,15 +64,17 @@ class ConfiguredOption(click.Option):
 
 def read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
     """Make the values of a YAML file the defaults of the command's options (callback of `--config`)."""
-    if path is not None:
-        values = flatten(load_yaml(Path(path)), _options(ctx), path)
-        ctx.default_map = {option.name: values[option.key] for option in _options(ctx) if option.key in values}
+    if path is not None and not ctx.resilient_parsing:
+        values = flatten(load_yaml(Path(path)), configured(ctx), path)
+        ctx.default_map = {option.name: values[option.key] for option in configured(ctx) if option.key in values}
         ctx.meta.setdefault(_ORIGINS, {}).update(dict.fromkeys(values, path))
     return path
 
 
 def read_set(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> tuple[str, ...]:
     """Keep the values of `--set KEY=VALUE` for `ConfiguredOption` (callback of `--set`)."""
+    if ctx.resilient_parsing:
+        return pairs
     changed: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -81,7 +83,7 @@ def read_set(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]
         section, _, name = key.rpartition(".")
         value = parse_yaml(text, "--set") if text.startswith("[") else text
         tree = {section: {name: value}} if section else {name: value}
-        changed.update(flatten(tree, _options(ctx), "--set"))
+        changed.update(flatten(tree, configured(ctx), "--set"))
     ctx.meta[_SET] = changed
     ctx.meta.setdefault(_ORIGINS, {}).update(dict.fromkeys(changed, "--set"))
     return pairs
@@ -89,9 +91,9 @@ def read_set(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]
 
 def settle(ctx: click.Context) -> bool:
     """Check the environment and, where `--print-config` asks, print the configuration; return whether that was all."""
-    check_environment(_options(ctx))
+    check_environment(configured(ctx))
     if ctx.params["print_config"]:
-        data(dump(ctx.params, _options(ctx)))
+        data(dump(ctx.params, configured(ctx)))
         return True
     return False
 
@@ -151,7 +153,8 @@ def _place(
     values[legal[name].key] = value
 
 
-def _options(ctx: click.Context) -> list[ConfiguredOption]:
+def configured(ctx: click.Context) -> list[ConfiguredOption]:
+    """Return the options of a command that a configuration holds, and those that read it."""
     return [param for param in ctx.command.params if isinstance(param, ConfiguredOption)]
 
 

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from lucid_cli import offers
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Count, LayerList, LengthType, MemorySize, NestedList, Number, Size, Word
+from lucid_cli.types import Count, FileName, LayerList, LengthType, MemorySize, NestedList, Number, Size, Word
+from lucid_core.padding import LEGAL
 from lucid_core.units import ByteSize, Length
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,9 +47,12 @@ LAYER = [
     option("layer", "--groups", type=Count(1), help="Groups of channels that are convolved apart. Default 1."),
     option("layer", "--bias/--no-bias", default=None, help="Whether a bias is added. Default: as the weights have it."),
     option(
-        "layer", "--padding-mode", type=Word(), help="zeros, reflect, replicate, circular, symmetric or renormalize."
+        "layer",
+        "--padding-mode",
+        type=Word(LEGAL),
+        help="zeros, reflect, replicate, circular, symmetric or renormalize.",
     ),
-    option("layer", "--device", type=Word(), default="cpu", show_default=True, help="Where to compute."),
+    option("layer", "--device", type=Word(("auto", "cpu")), default="cpu", show_default=True, help="Where to compute."),
     option(
         "layer", "--dtype", type=click.Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."
     ),
@@ -81,7 +86,13 @@ WEIGHTS = [
         type=click.Choice(["torch", "keras"]),
         help="Order of all axes: torch is out, in, kernel; keras is kernel, in, out. Default torch.",
     ),
-    option("weights", "--kernel", type=Word(), metavar="NAME", help="Such as gaussian; 'kernel list' shows all."),
+    option(
+        "weights",
+        "--kernel",
+        type=Word(offers.KERNELS),
+        metavar="NAME",
+        help="Such as gaussian; 'kernel list' shows all.",
+    ),
 ]
 
 KERNEL = [
@@ -91,7 +102,12 @@ KERNEL = [
     option("weights", "--truncate", type=Number(0), help="Sigmas at which a Gaussian is cut off. Default 4."),
     option("weights", "--size", type=LengthType(), help="Size of the kernel, such as 3vox or 6mm."),
     option("weights", "--radius", type=LengthType(), help="Radius of the kernel, such as 5mm."),
-    option("weights", "--axis", type=Word(), help="Axis of the kernel: z, y or x, also D, H or W; or all, a bank."),
+    option(
+        "weights",
+        "--axis",
+        type=Word(("z", "y", "x", "D", "H", "W", "all")),
+        help="Axis of the kernel: z, y or x, also D, H or W; or all, a bank.",
+    ),
     option("weights", "--order", type=Size(0), help="Order of the derivative along D,H,W, such as 0,0,1."),
     option("weights", "--neighbours", type=Count(1), help="Of the Laplacian: 6, 18 or 26. Default 6."),
     option("weights", "--offset", type=LengthType(signed=True), help="Shift along D,H,W, such as 1,0,-2vox."),
@@ -116,7 +132,7 @@ VOLUME = [
     option(
         "volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W, such as 2,1,1mm, instead of the file's."
     ),
-    option("volume", "--mask", type=Word(), metavar="FILE", help="Convolve only what is inside, as s(M X) / s(M)."),
+    option("volume", "--mask", type=FileName(), metavar="FILE", help="Convolve only what is inside, as s(M X) / s(M)."),
     option("volume", "--outside", type=Number(nan=True), help="Value outside the mask, a number or nan. Default 0."),
     option(
         "volume",
@@ -130,10 +146,18 @@ VOLUME = [
         "volume",
         "--normalize",
         type=Word(),
+        shell_complete=offers.normalizations,
         metavar="HOW",
         help="Scale the input first, inside the mask: zscore, minmax or percentile:1,99.",
     ),
-    option("volume", "--out-dtype", type=Word(), default="float32", show_default=True, help="Type of output values."),
+    option(
+        "volume",
+        "--out-dtype",
+        type=Word(offers.DTYPES),
+        default="float32",
+        show_default=True,
+        help="Type of output values.",
+    ),
     option(
         "volume",
         "--cast",
@@ -142,13 +166,26 @@ VOLUME = [
         show_default=True,
         help="What to do with values an integer output cannot hold.",
     ),
-    option("volume", "--compression", type=Word(), metavar="none|1..9", help="Of .nii.gz, .nii.zst, HDF5 outputs."),
+    option(
+        "volume",
+        "--compression",
+        type=Word(("none", *"123456789")),
+        metavar="none|1..9",
+        help="Of .nii.gz, .nii.zst, HDF5 outputs.",
+    ),
     option("volume", "--chunks", type=Size(1), help="Chunk of an HDF5 output. Default: as the input, else none or 64."),
     option("volume", "--shuffle/--no-shuffle", default=None, help="Shuffle bytes before HDF5 compresses. Default: do."),
 ]
 
 PLANNING = [
-    option("run", "--accuracy", type=Word(), default="componentwise", show_default=True, help="Or normwise."),
+    option(
+        "run",
+        "--accuracy",
+        type=Word(offers.ACCURACIES),
+        default="componentwise",
+        show_default=True,
+        help="Or normwise.",
+    ),
     option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
     option("run", "--max-memory", type=MemorySize(), help="Most memory of the whole process, such as 512M or 2GiB."),
     option("run", "--tile", type=Size(1), help="Output voxels computed at a time; changes no result."),
@@ -156,17 +193,24 @@ PLANNING = [
     option(
         "run",
         "--algorithm",
-        type=Word(),
+        type=Word(offers.ALGORITHMS),
         default="auto",
         show_default=True,
         help="Or direct, fft, gemm, separable, winograd.",
     ),
-    option("run", "--engine", type=Word(), default="auto", show_default=True, help="Or numpy, numba."),
+    option("run", "--engine", type=Word(offers.ENGINES), default="auto", show_default=True, help="Or numpy, numba."),
 ]
 
 CONFIG = [
     option(
-        "", "-c", "--config", metavar="FILE.yaml", is_eager=True, callback=read_config, help="Read options from YAML."
+        "",
+        "-c",
+        "--config",
+        type=FileName(offers.files(".yaml", ".yml")),
+        metavar="FILE.yaml",
+        is_eager=True,
+        callback=read_config,
+        help="Read options from YAML.",
     ),
     option(
         "",
@@ -176,6 +220,7 @@ CONFIG = [
         multiple=True,
         is_eager=True,
         callback=read_set,
+        shell_complete=offers.settings,
         help="Change one key of the configuration, such as layer.stride=2.",
     ),
     option("", "--print-config", is_flag=True, help="Print the resolved configuration as YAML and stop."),
@@ -197,14 +242,22 @@ TALK = [
 DEBUG = [option("", "--debug", is_flag=True, help="Show the traceback of an error.")]
 
 OUTPUT = [
-    option("run", "-o", "--output", type=Word(), metavar="OUTPUT", help="A file, or an existing folder."),
+    option(
+        "run", "-o", "--output", type=FileName(written=True), metavar="OUTPUT", help="A file, or an existing folder."
+    ),
     option("run", "--name", type=Word(), metavar="PATTERN", help="Names in a folder. Default {stem}_conv3d{suffix}."),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
     option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
     option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
     option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),
-    option("run", "--report", type=Word(), metavar="FILE.json|-", help="Write the shape report as JSON."),
+    option(
+        "run",
+        "--report",
+        type=FileName(offers.files(".json"), written=True),
+        metavar="FILE.json|-",
+        help="Write the shape report as JSON.",
+    ),
 ]
 
 

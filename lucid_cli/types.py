@@ -3,10 +3,13 @@
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from lucid_cli import offers
 from lucid_core.errors import ArgumentError
 from lucid_core.units import ByteSize, Length
 
@@ -60,6 +63,10 @@ class Size(click.ParamType):
             words = "".join(f", or {word!r}" for word in self.words)
             self.fail(f"{value!r} is not an integer of at least {self.least} or three (D,H,W){words}.", param, ctx)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the words."""
+        return offers.matching(self.words, incomplete)
 
 
 class Number(click.ParamType):
@@ -136,17 +143,43 @@ class NestedList(click.ParamType):
         """Return the name, or the list as JSON."""
         return json.dumps(value) if isinstance(value, list) else str(Word().convert(value, param, ctx))
 
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer files of weights."""
+        return offers.weights(incomplete)
+
 
 class Word(click.ParamType):
-    """A name or a whole number, checked where its meaning is known."""
+    """A name or a whole number, checked where its meaning is known. `names` are the legal ones, where they are few."""
 
     name = "name"
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = tuple(names)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the string."""
         if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
             self.fail(f"{value!r} is not a name.", param, ctx)
         return str(value)
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the names."""
+        return offers.matching(self.names, incomplete)
+
+
+class FileName(Word):
+    """A file that is read, or with `written` one to write; `offer` is what a shell shows of a folder."""
+
+    name = "file"
+
+    def __init__(self, offer: offers.Offer = offers.volumes, *, written: bool = False) -> None:
+        super().__init__()
+        self.offer = offer
+        self.written = written
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer files."""
+        return self.offer(incomplete)
 
 
 class LayerList(click.ParamType):

@@ -18,6 +18,7 @@ from lucid_cli.options import (
     Settings,
     with_options,
 )
+from lucid_cli.types import FileName
 
 EPILOG = """\b
 Examples:
@@ -28,7 +29,7 @@ Examples:
 
 
 @click.command(name="apply", epilog=EPILOG)
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @with_options(OUTPUT, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> int:

@@ -18,6 +18,7 @@ from lucid_cli.options import (
     Settings,
     with_options,
 )
+from lucid_cli.types import FileName
 
 EPILOG = """\b
 Examples:
@@ -27,7 +28,7 @@ Examples:
 
 
 @click.command(name="plan", epilog=EPILOG)
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print the shape report as JSON.")
 @with_options(OUTPUT, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
 @click.pass_context
