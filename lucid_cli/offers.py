@@ -56,7 +56,7 @@ def weights(start: str) -> list[CompletionItem]:
     return _files(start, SUFFIXES)
 
 
-def kernels_or_weights(start: str) -> list[CompletionItem]:
+def kernels_or_weights(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
     """Offer named kernels and files of weights."""
     return [*matching(KERNELS, start), *weights(start)]
 
@@ -90,7 +90,7 @@ def datasets(start: str) -> list[CompletionItem]:
     slash = "" if match["inner"] and not match["inner"].startswith("/") else "/"
     begin = match["path"] + match["colon"] + slash
     return [
-        CompletionItem(begin + name, help="x".join(map(str, shape)))
+        CompletionItem(begin + name, type="dataset", help="x".join(map(str, shape)))
         for name, (shape, _, _) in sizes.items()
         if len(shape) >= 3 and (begin + name).startswith(start)
     ]
@@ -105,7 +105,7 @@ def settings(ctx: click.Context, _param: click.Parameter, start: str) -> list[Co
     if not equals:
         return [CompletionItem(f"{name}=", help=one.help) for name, one in options.items() if name.startswith(start)]
     option = options.get(key) or next((one for one in options.values() if one.key == key.replace("-", "_")), None)
-    return [CompletionItem(f"{key}={item.value}", help=item.help) for item in _values(ctx, option, value)]
+    return [CompletionItem(f"{key}={item.value}", item.type, item.help) for item in _values(ctx, option, value)]
 
 
 def _values(ctx: click.Context, option: "ConfiguredOption | None", start: str) -> list[CompletionItem]:

@@ -8,7 +8,7 @@ import click
 from lucid_cli import offers
 from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, KERNEL, Settings, option, with_options
-from lucid_cli.types import FileName, LengthType
+from lucid_cli.types import FileName, LengthType, Word
 
 LIST_EPILOG = """\b
 Examples:
@@ -55,7 +55,7 @@ def list_(as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by `show_t
 
 
 @command.command(epilog=SHOW_EPILOG)
-@click.argument("kernel", type=FileName(offers.kernels_or_weights), metavar="NAME|FILE[:KEY]")
+@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with all taps.")
 @click.option(
     "--plot",
@@ -83,7 +83,7 @@ def show(kernel: str, as_json: bool, plot: str | None, **params: Any) -> None:
 
 
 @command.command(epilog=SAVE_EPILOG)
-@click.argument("kernel", type=FileName(offers.kernels_or_weights), metavar="NAME|FILE[:KEY]")
+@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
 @click.option(
     "-o",
     "--output",
