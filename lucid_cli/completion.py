@@ -53,6 +53,7 @@ _ZSH = r"""#compdef %(prog_name)s
         [[ -n $text ]] || continue
         values=("${(q)text}")
         [[ $text == \~* ]] && values=("~${(q)text[2,-1]}")
+        [[ -n $compstate[quote] ]] && values=("$text")
         shown=("$text${parts[3]:+  -- $parts[3]}")
         if [[ $text == *[=/] ]]; then
             compadd -Q -U -S '' -l -V lucid -d shown -a values

@@ -66,6 +66,12 @@ def _version(_ctx: click.Context) -> str:
     return f"lucid-conv3d {__version__}\n"
 
 
+def _manual(ctx: click.Context) -> str:
+    from lucid_cli.manual import page
+
+    return page(ctx)
+
+
 def _print_completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
     if shell and not ctx.resilient_parsing:
         from lucid_cli.completion import script
@@ -83,7 +89,8 @@ cli = CommandGroup(
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[
-        tell("--version", _version, "Show it."),
+        tell("--version", _version, "Show the version."),
+        tell("--man", _manual, "Print the manual page: lucid-conv3d --man | man -l -"),
         click.Option(
             ["--completion"],
             type=click.Choice(["bash", "zsh", "fish"]),
