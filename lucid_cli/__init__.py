@@ -12,7 +12,8 @@
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report
 
-`bench/` times workloads, and `peers/` are other libraries to compare with, one a module.
+`bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says whether two
+volumes are the same.
 
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
 `streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks

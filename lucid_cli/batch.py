@@ -1,27 +1,28 @@
 """All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from lucid_cli import report
-from lucid_cli.failures import exit_code, message
-from lucid_cli.finished import check_finished
-from lucid_cli.formats import Spec, format_of, parse_spec
-from lucid_cli.job import Job, item, peak_rss_bytes, prepare, protected, run
-from lucid_cli.layer import Recipe
-from lucid_cli.layers import LayersRecipe, any_recipe
+from lucid_cli.board import Board
+from lucid_cli.formats import PIPE, format_of
+from lucid_cli.job import files_read
+from lucid_cli.layers import any_recipe
+from lucid_cli.listing import Listed, listed
+from lucid_cli.naming import output_specs
 from lucid_cli.options import Settings
-from lucid_cli.output import check_target, output_specs, write_bytes
+from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.progress import Reporter
-from lucid_cli.resume import tile_left
-from lucid_cli.talk import data, say, show_trace
-from lucid_core.errors import ArgumentError, LimitError, OutputError
-from lucid_core.regions import Triple
+from lucid_cli.single import Outcome, Single, Task
+from lucid_cli.talk import data, say
+from lucid_cli.workers import Told, at_once, shared
+from lucid_core import machine
+from lucid_core.errors import ArgumentError, OutputError
+from lucid_core.events import Observer, ignore
 
-WRONG_USAGE = 2
-SOME_FAILED = 7
+WRONG_USAGE, OVER_LIMIT, SOME_FAILED = 2, 6, 7
 
 
 def plan_all(inputs: tuple[str, ...], settings: Settings) -> tuple[list[report.Item], int]:
@@ -36,10 +37,11 @@ def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -
     batch = _Batch("apply", inputs, settings, config, dry=settings.dry_run)
     report_path = batch.check_report()
     items, code = batch.each()
+    content = report.dump(report.report_json("apply", items, settings.shard))
     if settings.report == "-":
-        data(report.dump(report.report_json("apply", items)))
+        data(content)
     elif report_path is not None:
-        write_bytes(report_path, report.dump(report.report_json("apply", items)).encode(), settings.overwrite)
+        write_bytes(report_path, content.encode(), settings.overwrite)
     return code
 
 
@@ -47,22 +49,19 @@ class _Batch:
     def __init__(
         self, command: str, inputs: tuple[str, ...], settings: Settings, config: str | None, *, dry: bool
     ) -> None:
-        if not inputs:
+        if not inputs and settings.from_file is None:
             raise ArgumentError(f"no INPUT is given; write it like: lucid-conv3d {command} scan.nii.gz ...")
-        if settings.output is None and not dry:
-            raise ArgumentError("no output is given; name it with -o OUTPUT")
-        self._command = command
-        self._settings = settings
-        self._dry = dry
-        self._inputs = [parse_spec(text) for text in inputs]
-        if sum(spec.is_pipe for spec in self._inputs) > 1:
-            raise ArgumentError("stdin can be an INPUT only once")
-        self._outputs: list[Spec | None] = [None] * len(inputs)
-        if settings.output is not None:
-            self._outputs = [*output_specs(self._inputs, settings.output, settings.name)]
-        _check_pipes(self._inputs, self._outputs, settings)
-        self._protected = protected(self._inputs, settings, config)
+        if settings.output is None and settings.out_dir is None and not dry:
+            raise ArgumentError("no output is given; name it with -o OUTPUT, or a folder with --out-dir FOLDER")
+        self._command, self._settings, self._dry = command, settings, dry
+        out_dir = settings.out_dir or settings.output
+        self._tasks = _tasks(listed(inputs, settings.from_file, Path(out_dir) if out_dir else None), settings)
+        _check_pipes(self._tasks, settings)
+        if settings.shard is not None:
+            self._tasks = self._tasks[settings.shard[0] - 1 :: settings.shard[1]]
+        self._protected = protect(files_read((task.input for task in self._tasks), settings, config))
         self._recipe = any_recipe(settings)
+        self._outcomes: dict[int, Outcome] = {}
 
     def check_report(self) -> Path | None:
         """Return where the report goes, None for nowhere or stdout, refusing what must not be written over."""
@@ -76,105 +75,116 @@ class _Batch:
             )
         if self._dry:
             raise ArgumentError("a plan writes nothing; use --report - to see the report")
-        outputs = [spec.path for spec in self._outputs if spec]
-        return check_target(path, [*self._protected, *outputs], settings.overwrite)
+        outputs = protect(task.output.path for task in self._tasks if task.output)
+        return check_target(path, {**outputs, **self._protected}, settings.overwrite)
 
     def each(self) -> tuple[list[report.Item], int]:
-        """Take the inputs one by one; return their items and the exit code."""
-        items: list[report.Item] = []
-        codes: list[int] = []
-        for spec, out in zip(self._inputs, self._outputs, strict=True):
-            try:
-                items.append(self._one(spec, out))
-            except Exception as error:
-                show_trace(error)
-                text = self._named(spec, error)
-                if all(text != item.error for item in items):
-                    say(f"Error: {text}")
-                items.append(report.bare_item(str(spec), "failed", peak_rss_bytes(), text))
-                codes.append(exit_code(error))
-                if self._settings.fail_fast:
-                    break
-        if not codes:
-            return items, 0
-        return items, codes[0] if len(self._inputs) == 1 or set(codes) == {WRONG_USAGE} else SOME_FAILED
+        """Carry out the tasks; return their items, in the order of the inputs, and the exit code."""
+        if len(self._tasks) == 1 and self._settings.shard is None:
+            self._alone(self._tasks[0])
+        elif self._dry:
+            self._in_turn()
+        else:
+            self._at_once()
+        outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
+        codes = {outcome.code for outcome in outcomes} - {0}
+        one_code = (len(self._tasks) == 1 and self._settings.shard is None) or codes <= {WRONG_USAGE}
+        return [outcome.item for outcome in outcomes], max(codes, default=0) if one_code else SOME_FAILED
 
-    def _one(self, spec: Spec, out: Spec | None) -> report.Item:
-        settings, job = self._settings, None
-        with ExitStack() as stack:
-            if out is not None and settings.skip_existing and _exists(out):
-                job = prepare(spec, out, self._recipe, stack)
-                if self._is_finished(out, job):
-                    self._tell(f"{out} is finished, skipped")
-                    return report.bare_item(str(spec), "skipped", peak_rss_bytes())
-            finals = self._finals(out)
-            tile = tile_left(finals[0]) if finals and settings.resume else None
-            if job is None or tile is not None:
-                job = _prepared(spec, out, self._recipe, stack, tile)
-            done = self._done(job, finals)
-            if self._command == "apply":
-                self._tell(report.table(done))
-            return done
+    def _alone(self, task: Task) -> None:
+        """Carry out the only task in this process, with its progress and its table."""
+        settings = self._settings
+        kind = "none" if settings.quiet or self._dry else settings.progress
+        with Reporter(kind, task.input.path.name) as observe:
+            outcome = self._single(settings, self._tell).outcome(task, observe)
+        self._outcomes[task.index] = outcome
+        if outcome.item.error is not None:
+            say(f"Error: {outcome.item.error}")
+        elif outcome.item.status == "skipped":
+            self._tell(f"{task.output} is finished, skipped")
+        elif self._command == "apply":
+            self._tell(report.table(outcome.item))
 
-    def _named(self, spec: Spec, error: Exception) -> str:
-        """Return the message of an error, with the input among several that it comes from."""
-        text = message(error)
-        alone = len(self._inputs) == 1 or exit_code(error) == WRONG_USAGE or str(spec.path) in text
-        return text if alone else f"{spec}: {text}"
+    def _in_turn(self) -> None:
+        """Plan the tasks in this process; an error that several have is said once."""
+        single, said = self._single(self._settings, self._tell), set[str]()
+        for task in self._tasks:
+            outcome = self._noted(task, single.outcome(task, ignore))
+            error = outcome.item.error
+            if error is None and self._command == "apply":
+                self._tell(report.table(outcome.item))
+            elif error is not None and error not in said:
+                said.add(error)
+                say(f"Error: {error}")
+            if outcome.code and self._settings.fail_fast:
+                break
 
-    def _is_finished(self, out: Spec, job: Job) -> bool:
-        """Say whether an output that exists is finished; one that is not is an error unless it may be replaced."""
+    def _at_once(self) -> None:
+        """Carry out the tasks in worker processes, and at the end, alone, those that found too little memory."""
+        settings = self._settings
+        threads = settings.threads or machine.cores()
+        jobs = min(threads if settings.jobs == 0 else settings.jobs or 1, threads, len(self._tasks) or 1)
+        with Board(settings.progress, len(self._tasks), quiet=settings.quiet) as board:
+            postponed = self._pass(self._tasks, jobs, board)
+            self._pass(postponed, 1, board)
+        if not settings.quiet:
+            board.summarize()
+
+    def _pass(self, tasks: list[Task], jobs: int, board: Board) -> list[Task]:
+        """Carry out tasks; return those that are over the limit where several files share it."""
+        for task in tasks:
+            for spec in (task.input, task.output):
+                if spec is not None and spec.suffix:
+                    format_of(spec)  # a worker has what is loaded before it is forked
+        settings = shared(self._settings, jobs)
+
+        def carry(task: Task, observe: Observer, tell: Callable[[str], None]) -> Outcome:
+            return self._single(settings, tell).outcome(task, observe)
+
+        postponed: list[Task] = []
         try:
-            check_finished(out, job.target)
-        except OutputError as error:
-            if not self._settings.overwrite:
-                raise
-            self._tell(f"Warning: {error}")
-            return False
-        return True
+            for said in at_once(tasks, carry, jobs, fail_fast=settings.fail_fast):
+                if isinstance(said, Told):
+                    board.told(said)
+                elif said.outcome.code == OVER_LIMIT and jobs > 1:
+                    postponed.append(said.task)
+                else:
+                    board.end(said.task, self._noted(said.task, said.outcome))
+        except BaseException as stop:
+            done = sum(outcome.code == 0 for outcome in self._outcomes.values())
+            stop.add_note(f"{done} of {len(self._tasks)} inputs are done; the same with --resume does the rest.")
+            raise
+        return postponed
 
-    def _done(self, job: Job, finals: list[Path]) -> report.Item:
-        """Carry out a job, or only plan it, telling what is to be told."""
-        for warning in job.inputs.warnings:
-            self._tell(f"Warning: {warning}")
-        if self._settings.verbose:
-            self._tell(str(job.plan))
-        if self._dry:
-            return item(job, "planned", None, None)
-        kind = "none" if self._settings.quiet else self._settings.progress
-        with Reporter(kind, job.input.path.name) as observe:
-            return run(job, finals, observe)
+    def _noted(self, task: Task, outcome: Outcome) -> Outcome:
+        """Keep an outcome; its error names the input it comes from."""
+        text = outcome.item.error
+        if text is not None and outcome.code != WRONG_USAGE and str(task.input.path) not in text:
+            outcome = replace(outcome, item=replace(outcome.item, error=f"{task.input}: {text}"))
+        self._outcomes[task.index] = outcome
+        return outcome
 
-    def _finals(self, out: Spec | None) -> list[Path]:
-        """Return the files an output consists of, after checking that each may be written."""
-        if out is None:
-            return []
-        return [check_target(path, self._protected, self._settings.overwrite) for path in format_of(out).files(out)]
+    def _single(self, settings: Settings, tell: Callable[[str], None]) -> Single:
+        return Single(replace(self._recipe, settings=settings), self._protected, self._dry, tell)
 
     def _tell(self, text: str) -> None:
         if not self._settings.quiet:
             say(text)
 
 
-def _prepared(spec: Spec, out: Spec | None, made: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None) -> Job:
-    """Prepare a job, with the tile of the interrupted run where there is one."""
-    try:
-        return prepare(spec, out, made, stack, tile)
-    except LimitError as error:
-        if tile is not None:
-            error.add_note("the tile is that of an interrupted run; run once without --resume to begin anew")
-        raise
+def _tasks(inputs: list[Listed], settings: Settings) -> list[Task]:
+    specs = [one.spec for one in inputs]
+    if sum(spec.is_pipe for spec in specs) + (settings.from_file == PIPE) > 1:
+        raise ArgumentError("stdin can be given only once, as an INPUT or as the list of them")
+    named = settings.output is not None or settings.out_dir is not None
+    outputs = output_specs(inputs, settings) if named else [None] * len(specs)
+    return [Task(index, *both) for index, both in enumerate(zip(specs, outputs, strict=True))]
 
 
-def _exists(out: Spec) -> bool:
-    """Say whether all files of an output exist; a pipe has none."""
-    paths = format_of(out).files(out)
-    return bool(paths) and all(path.exists() for path in paths)
-
-
-def _check_pipes(inputs: Sequence[Spec | None], outputs: Sequence[Spec | None], settings: Settings) -> None:
+def _check_pipes(tasks: list[Task], settings: Settings) -> None:
     """Raise `ArgumentError` for what stdin and stdout cannot do."""
-    into, out = (any(spec and spec.is_pipe for spec in specs) for specs in (inputs, outputs))
+    into = any(task.input.is_pipe for task in tasks)
+    out = any(task.output is not None and task.output.is_pipe for task in tasks)
     if into and settings.cast == "rescale":
         raise ArgumentError("--cast rescale reads its input twice, which stdin does not allow; use --cast clip")
     if into and settings.normalize is not None:
@@ -183,5 +193,7 @@ def _check_pipes(inputs: Sequence[Spec | None], outputs: Sequence[Spec | None], 
         raise ArgumentError("--resume needs files: neither stdin nor stdout can be gone on with")
     if out and sys.stdout is None:
         raise OutputError("stdout is closed, and the output is to go there; name a file")
+    if out and settings.sidecar:
+        raise ArgumentError("--sidecar writes a file beside the output, and stdout is none; name a file")
     if out and settings.report == "-":
         raise ArgumentError("stdout can hold the volume or the report, not both; name a file for one of them")

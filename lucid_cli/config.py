@@ -189,13 +189,17 @@ def dump(params: Mapping[str, Any], options: Iterable[ConfiguredOption]) -> str:
     """Return the values of a command's options as YAML that `--config` reads back to the same values."""
     import yaml
 
-    tree: dict[str, dict[str, Any]] = {}
+    return yaml.safe_dump(tree(params, options), sort_keys=False, default_flow_style=None)
+
+
+def tree(params: Mapping[str, Any], options: Iterable[ConfiguredOption]) -> dict[str, dict[str, Any]]:
+    """Return the values of a command's options, those that are said, by section and key, as YAML and JSON hold them."""
+    found: dict[str, dict[str, Any]] = {}
     for option in options:
         value = params.get(option.name or "")
         if value is not None and option.section in SECTIONS:
-            tree.setdefault(option.section, {})[option.key] = _plain(value)
-    ordered = {section: tree[section] for section in SECTIONS if section in tree}
-    return yaml.safe_dump(ordered, sort_keys=False, default_flow_style=None)
+            found.setdefault(option.section, {})[option.key] = _plain(value)
+    return {section: found[section] for section in SECTIONS if section in found}
 
 
 def _plain(value: Any) -> Any:

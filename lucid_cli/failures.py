@@ -17,7 +17,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 """The first class that fits an error gives the exit code."""
 MEANINGS = {
     0: "all done",
-    1: "failed while running",
+    1: "failed while running, or volumes that are compared differ",
     2: "wrong usage",
     3: "an input cannot be read",
     4: "the output cannot be written there",

@@ -1,17 +1,20 @@
 """`--skip-existing`: whether what stands under an output's name is the finished output of this run."""
 
 from contextlib import closing
+from typing import Any
 
 from lucid_cli.formats import Spec, format_of
 from lucid_cli.output import check_input
+from lucid_cli.provenance import difference
 from lucid_cli.volumes import Source, Target
 from lucid_core.errors import InputError, LimitError, OutputError
 
 
-def check_finished(spec: Spec, target: Target) -> None:
-    """Raise `OutputError` where what stands there is damaged, cut short, or of another shape or type.
+def check_finished(spec: Spec, target: Target, made: dict[str, Any] | None) -> None:
+    """Raise `OutputError` where what stands there is damaged, cut short, of another shape or type, or not as `made`.
 
-    It is read to its end where its size does not tell; the values are not computed again.
+    It is read to its end where its size does not tell; the values are not computed again. Only an output that holds its
+    provenance tells what it was made from.
     """
     try:
         check_input(spec.path)
@@ -21,6 +24,9 @@ def check_finished(spec: Spec, target: Target) -> None:
             wanted = target.file_shape, target.dtype.name
             if found != wanted:
                 raise InputError(f"it holds {_described(*found)}, and this run would write {_described(*wanted)}")
+            other = difference(source.provenance, made) if source.provenance and made else None
+            if other is not None:
+                raise InputError(f"it was made from {other}")
             source.verify()
     except (InputError, LimitError) as error:
         raise OutputError(

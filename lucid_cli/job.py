@@ -16,11 +16,13 @@ from lucid_cli.budget import check_disk, make_plan
 from lucid_cli.compression import check_compression
 from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of, parse_spec
 from lucid_cli.inputs import Inputs, open_inputs, placed
-from lucid_cli.journal import hash_files, hash_values
+from lucid_cli.journal import hash_values
 from lucid_cli.layer import Layer, Recipe
-from lucid_cli.layers import Layers, LayersRecipe, described, weights_files
+from lucid_cli.layers import Layers, LayersRecipe, described
 from lucid_cli.options import Settings
-from lucid_cli.output import Replacement, check_input, filled, temporaries
+from lucid_cli.origin import ReadFile, files_of, provenance
+from lucid_cli.output import Replacement, check_input, filled, make_folder, temporaries
+from lucid_cli.provenance import sidecar, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
@@ -53,6 +55,15 @@ class Job:
     """The output, None where only a plan was asked for."""
     target: Target
     stopwatch: Stopwatch
+    files: list[ReadFile]
+    """What is read; hashed where that is asked for."""
+
+    def provenance(self) -> dict[str, Any] | None:
+        """Return what the output is made from, None where it is not to be kept; hashes the files."""
+        if not (self.settings.provenance or self.settings.sidecar):
+            return None
+        with self.stopwatch.stage("read"):
+            return provenance(self.input, self.settings, self.plan, self.files)
 
 
 def prepare(
@@ -86,7 +97,8 @@ def prepare(
     chosen = make_plan(settings, inputs, target, out or spec)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
-    return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch)
+    files = files_of(spec, recipe.settings)
+    return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch, files)
 
 
 def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: Problem, out: Spec) -> Target:
@@ -109,9 +121,17 @@ def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, pr
 
 
 def run(job: Job, finals: list[Path], observe: Observer) -> Item:
-    """Convolve and write; the output stands in its place, flushed to the disk, when this returns."""
+    """Convolve and write; the output stands in its place, flushed to the disk, when this returns.
+
+    The last of `finals` is the sidecar, where there is one.
+    """
+    made = job.provenance()
+    if job.settings.provenance and made is not None:
+        job.target = replace(job.target, provenance=text(made))
     spec, kept = _named(job), hidden(finals[0], VOXELS) if job.settings.resume else None
     folder = finals[0].parent if finals else Path(tempfile.gettempdir())
+    if job.settings.out_dir is not None:
+        make_folder(folder)
     writing: Writing = format_of(spec).writing(replace(job.target, voxels=kept), spec)
     if not (job.settings.resume and tile_left(finals[0])):
         check_disk(folder, writing, job.inputs.readings)
@@ -126,8 +146,10 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
         with job.stopwatch.stage("write"):
             if resumption is not None:
                 resumption.done()
+            if job.settings.sidecar and made is not None:
+                replacement.fill(-1, sidecar(made))
             replacement.commit()
-    return item(job, "ok", statistics, job.stopwatch.seconds())
+    return replace(item(job, "ok", statistics, job.stopwatch.seconds()), provenance=made)
 
 
 def _named(job: Job) -> Spec:
@@ -154,8 +176,8 @@ def _fill(
         resumption.begin(target.slope, target.inter)
         target = replace(target, voxels=resumption.voxels)
     statistics = left.statistics if left else Statistics()
-    closing = ExitStack()
-    with closing, filled(_named(job), replacement.paths, target) as sink:
+    closing, paths = ExitStack(), replacement.paths[: -1 if job.settings.sidecar else None]
+    with closing, filled(_named(job), paths, target) as sink:
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)
         with job.stopwatch.stage("read"):
@@ -168,8 +190,7 @@ def _hashes(job: Job) -> dict[str, str]:
     """Return what an interrupted run must share with the one that goes on."""
     target, spec = job.target, _named(job)
     with job.stopwatch.stage("read"):
-        files = format_of(job.input).files(job.input)
-        content = hash_files([*files, *mask_files(job.settings)])
+        content = hash_values([file.sha256 for file in job.files if file.role != "weights"])
     shape = [
         target.file_shape,
         target.axes,
@@ -268,16 +289,7 @@ def open_info(spec: Spec) -> VolumeInfo:
     return source.info
 
 
-def mask_files(settings: Settings) -> list[Path]:
-    """Return the files of the mask."""
-    if settings.mask is None:
-        return []
-    spec = parse_spec(settings.mask)
-    return format_of(spec).files(spec) if spec.suffix else [spec.path]
-
-
-def protected(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
-    """Return the files a run reads: none of them may be its output."""
-    paths = [path for spec in inputs for path in (format_of(spec).files(spec) if spec.suffix else [spec.path])]
-    paths += [*mask_files(settings), *weights_files(settings)]
+def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
+    """Return the files a run reads."""
+    paths = [file.path for spec in inputs for file in files_of(spec, settings)]
     return paths + ([Path(config)] if config else [])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lucid_cli.named import given_options, made, rounded
 from lucid_cli.options import Settings
-from lucid_cli.output import check_target, write_bytes
+from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.weight_files import suffix_of
 from lucid_cli.weights import is_list, load, split
 from lucid_core.errors import ArgumentError
@@ -75,7 +75,7 @@ def write(filters: Filters, output: str, overwrite: bool) -> None:
         raise ArgumentError(
             f"{output}: a {suffix} has no place for the bias of {filters.name}; use .npz or .safetensors"
         )
-    write_bytes(check_target(path, filters.files, overwrite), writers[suffix](filters), overwrite)
+    write_bytes(check_target(path, protect(filters.files), overwrite), writers[suffix](filters), overwrite)
 
 
 def _npy(filters: Filters) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_cli.kernel_file import Filters
-from lucid_cli.output import check_target, write_bytes
+from lucid_cli.output import check_target, protect, write_bytes
 from lucid_core.errors import ArgumentError
 from lucid_core.optional import require
 
@@ -30,7 +30,7 @@ def draw(filters: Filters, path: Path, overwrite: bool) -> None:
     """
     if path.suffix.lower() != ".png":
         raise ArgumentError(f"--plot {path}: the picture is a PNG; give a name that ends in .png")
-    target = check_target(path, filters.files, overwrite)
+    target = check_target(path, protect(filters.files), overwrite)
     require("matplotlib", "viz")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

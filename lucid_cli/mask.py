@@ -4,13 +4,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from lucid_cli.formats import format_of, parse_spec
 from lucid_cli.output import check_input
 from lucid_cli.volumes import Reading, Source, VolumeInfo, five_shape
 from lucid_core.errors import ArgumentError, ShapeError
-from lucid_core.geometry import Affine
+from lucid_core.geometry import Affine, corner_distance, spacing_of
 from lucid_core.regions import Triple
 
 APART = 0.05
@@ -67,7 +65,5 @@ def _turned(found: tuple[int, ...], size: Triple) -> str:
 
 def _apart(first: Affine, second: Affine, size: Triple) -> float:
     """Return how many mm the corners of two grids lie apart, 0 where that is no more than headers round."""
-    ends = np.array([[x, y, z, 1] for x in (0, size[2] - 1) for y in (0, size[1] - 1) for z in (0, size[0] - 1)])
-    apart = float(np.linalg.norm((ends @ (first - second).T)[:, :3], axis=1).max())
-    smallest = float(np.linalg.norm(second[:3, :3], axis=0).min())
-    return apart if apart > APART * smallest else 0.0
+    apart = corner_distance(first, second, size)
+    return apart if apart > APART * min(spacing_of(second)) else 0.0

@@ -9,14 +9,15 @@ import math
 from typing import IO, Any
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Extensions, Nifti1Header, Nifti1PairHeader, data_type_codes
+from nibabel.nifti1 import Nifti1Extension, Nifti1Extensions, Nifti1Header, Nifti1PairHeader, data_type_codes
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
 from lucid_cli.failures import looks_like
 from lucid_cli.planes import read_exactly, reading
+from lucid_cli.provenance import parse
 from lucid_cli.talk import silent
-from lucid_cli.volumes import Target
+from lucid_cli.volumes import Placement, Target
 from lucid_core import __version__
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, grid_transform, is_usable, rescale
@@ -37,6 +38,29 @@ MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3}
 LARGEST_DIM = 32767
 """Largest size of an axis in NIfTI-1."""
 MOST_EXTENSION_BYTES = 64 << 20
+FIELDS = (
+    "dim_info",
+    "intent_code",
+    "intent_p1",
+    "intent_p2",
+    "intent_p3",
+    "intent_name",
+    "slice_code",
+    "slice_start",
+    "slice_end",
+    "slice_duration",
+    "toffset",
+    "cal_min",
+    "cal_max",
+    "descrip",
+    "aux_file",
+)
+"""Fields that are no shape, datatype, scaling or place, and that NIfTI has not left over from ANALYZE."""
+COMMENT = 6
+"""Code of the extension that holds a comment: how an output was made, for one."""
+
+COMMENT = 6
+"""Code of an extension that is plain text."""
 
 Header = Any
 """A nibabel NIfTI header: the package has no types."""
@@ -153,6 +177,35 @@ def forms(header: Header, name: str) -> dict[str, Affine]:
     return found
 
 
+def placements(header: Header, name: str) -> dict[str, Placement]:
+    """Return sform and qform, in mm, each with its code."""
+    found, per_unit = forms(header, name), MM_PER_UNIT.get(units(header)[0], 1.0)
+    in_mm = np.diag([per_unit, per_unit, per_unit, 1.0])
+    return {
+        form: Placement(int(header[f"{form}_code"]), in_mm @ found[form] if form in found else None)
+        for form in ("sform", "qform")
+    }
+
+
+def fields(header: Header, name: str) -> dict[str, Any]:
+    """Return `FIELDS`, the steps of axes behind the third, the scaling, and the extensions but comments."""
+    found = {field: _until_nul(header[field].item()) for field in FIELDS}
+    steps = header["pixdim"][4 : max(int(header["dim"][0]), 3) + 1]
+    found |= {f"pixdim[{axis}]": step.item() for axis, step in enumerate(steps, start=4)}
+    found["scl_slope, scl_inter"] = scaling(header, name) or (1.0, 0.0)
+    kept = [extension for extension in header.extensions if extension.get_code() != COMMENT]
+    for number, extension in enumerate(kept, start=1):
+        file = io.BytesIO()
+        extension.write_to(file, False)
+        found[f"extension {number}"] = (extension.get_code(), file.getvalue()[8:].rstrip(b"\0"))
+    return found
+
+
+def _until_nul(value: Any) -> Any:
+    """Return a text as C reads it, and a number as it is."""
+    return value.partition(b"\0")[0] if isinstance(value, bytes) else value
+
+
 @silent()
 def output_header(target: Target, source: Header | None, single: bool) -> Header:
     """Return the header of an output: the source's with what changed, or a new one for a source without."""
@@ -162,7 +215,7 @@ def output_header(target: Target, source: Header | None, single: bool) -> Header
         for name in header.keys():  # noqa: SIM118 - a header is no mapping
             if name in source.keys() and name not in ("sizeof_hdr", "magic", "vox_offset", "eol_check"):  # noqa: SIM118
                 header[name] = source[name]
-        header.extensions = source.extensions
+        header.extensions = Nifti1Extensions(one for one in source.extensions if provenance_of(one) is None)
         _carry_space(header, target)
         _carry_time(header, source, target)
     else:
@@ -175,7 +228,15 @@ def output_header(target: Target, source: Header | None, single: bool) -> Header
     header["intent_name"] = b""
     header["descrip"] = f"lucid-conv3d {__version__}".encode()
     header["vox_offset"] = 0
+    if target.provenance is not None:
+        header.extensions.append(Nifti1Extension(COMMENT, target.provenance.encode()))
     return header
+
+
+def provenance_of(extension: Any) -> dict[str, Any] | None:
+    """Return the provenance that an extension holds, None where it is another one."""
+    content = extension.get_content() if extension.get_code() == COMMENT else b""
+    return parse(content.decode(errors="replace") if isinstance(content, bytes) else str(content))
 
 
 def _carry_space(header: Header, target: Target) -> None:

@@ -12,7 +12,18 @@ import click
 
 from lucid_cli import offers
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Count, FileName, LayerList, LengthType, MemorySize, NestedList, Number, Size, Word
+from lucid_cli.types import (
+    Count,
+    FileName,
+    LayerList,
+    LengthType,
+    MemorySize,
+    NestedList,
+    Number,
+    ShardType,
+    Size,
+    Word,
+)
 from lucid_core.padding import LEGAL
 from lucid_core.units import ByteSize, Length
 
@@ -245,12 +256,41 @@ OUTPUT = [
     option(
         "run", "-o", "--output", type=FileName(written=True), metavar="OUTPUT", help="A file, or an existing folder."
     ),
-    option("run", "--name", type=Word(), metavar="PATTERN", help="Names in a folder. Default {stem}_conv3d{suffix}."),
+    option(
+        "run",
+        "--out-dir",
+        type=FileName(offers.files(), written=True),
+        metavar="FOLDER",
+        help="A folder for the outputs, made if missing.",
+    ),
+    option(
+        "run",
+        "--name",
+        type=Word(),
+        metavar="PATTERN",
+        help="Names in a folder, of {stem} {suffix} {kernel} {parent}. Default {stem}_conv3d{suffix}.",
+    ),
+    option(
+        "",
+        "--from-file",
+        type=FileName(offers.files("")),
+        metavar="LIST|-",
+        help="Take more inputs from a file or stdin, one a line.",
+    ),
+    option("", "--shard", type=ShardType(), help="Take only every n-th input, from the i-th on: for job arrays."),
+    option("run", "-J", "--jobs", type=Count(0), help="Files in work at once, 0: as many as threads. Default 1."),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
     option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
     option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
     option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),
+    option(
+        "run",
+        "--provenance/--no-provenance",
+        default=True,
+        help="Keep in NIfTI and HDF5 outputs what they were made from. Default: do.",
+    ),
+    option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
     option(
         "run",
         "--report",
@@ -317,12 +357,18 @@ class Settings:
     algorithm: str = "auto"
     engine: str = "auto"
     output: str | None = None
+    out_dir: str | None = None
+    from_file: str | None = None
+    shard: tuple[int, int] | None = None
+    jobs: int | None = None
     name: str | None = None
     overwrite: bool = False
     skip_existing: bool = False
     resume: bool = False
     fail_fast: bool = False
     dry_run: bool = False
+    provenance: bool = True
+    sidecar: bool = False
     report: str | None = None
     progress: str = "auto"
     quiet: bool = False

@@ -8,24 +8,23 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
+from lucid_cli.formats import Spec, format_of
 from lucid_cli.temporary import FULL_DISK, Temporary
 from lucid_cli.volumes import Sink, Target
 from lucid_core import machine
-from lucid_core.errors import ArgumentError, InputError, LimitError, LucidError, OutputError
+from lucid_core.errors import InputError, LimitError, LucidError, OutputError
 from lucid_core.units import format_bytes
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-DEFAULT_NAME = "{stem}_conv3d{suffix}"
 
 
-def _output_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def output_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Make what the file system says of an output's path, such as a name too long, an `OutputError`."""
 
     @functools.wraps(function)
@@ -40,70 +39,49 @@ def _output_errors(function: Callable[Arguments, Result]) -> Callable[Arguments,
     return wrapped
 
 
-@_output_errors
-def output_specs(inputs: list[Spec], output: str, name: str | None) -> list[Spec]:
-    """Return the output of each input: OUTPUT itself, or a file in the folder OUTPUT named by the pattern."""
-    target = parse_spec(output)
-    folder = Path(output)
-    if target.is_pipe and len(inputs) == 1:
-        return [target]
-    if folder.is_dir():
-        if any(folder.name.lower().endswith(suffix) for suffix in SUFFIXES):
-            raise OutputError(f"{output}: is a folder whose name ends like a file's; name a file, or another folder")
-        return _distinct([parse_spec(str(folder / _named(spec, name or DEFAULT_NAME))) for spec in inputs])
-    if len(inputs) > 1 or output.endswith(os.sep) or (name is not None and not target.suffix):
-        raise OutputError(f"{output}: is not an existing folder; make it first: mkdir -p {output}")
-    if name is not None:
-        raise ArgumentError(f"--name gives names inside a folder, but the output {output} is a file")
-    format_of(target)
-    return [target]
+Protected = Mapping[tuple[int, int], Path]
+"""Files that a run reads, by device and inode: none of them may be its output."""
 
 
-def _named(spec: Spec, pattern: str) -> str:
-    try:
-        name = pattern.format(stem=spec.stem, suffix=spec.suffix)
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise ArgumentError(f"--name {pattern!r} is not a pattern; legal: {{stem}} and {{suffix}}") from error
-    if "/" in name or not name:
-        raise ArgumentError(f"--name {pattern!r} makes {name!r}, which is no file name")
-    format_of(parse_spec(name))
-    return name
+def protect(paths: Iterable[Path]) -> Protected:
+    """Return those of some files that are there."""
+    found: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        with suppress(OSError):
+            status = path.stat()
+            found.setdefault((status.st_dev, status.st_ino), path)
+    return found
 
 
-def _distinct(specs: list[Spec]) -> list[Spec]:
-    seen: set[Path] = set()
-    for spec in specs:
-        if spec.path in seen:
-            raise OutputError(
-                f"two inputs would be written to {spec.path}; give --name a pattern that tells them apart"
-            )
-        seen.add(spec.path)
-    return specs
-
-
-@_output_errors
-def check_target(path: Path, protected: Iterable[Path], overwrite: bool) -> Path:
+@output_errors
+def check_target(path: Path, protected: Protected, overwrite: bool, *, make_folder: bool = False) -> Path:
     """Return the file that an output path means, links followed, or raise `OutputError` where it must not be written.
 
-    `protected` are the files the run reads.
+    `protected` are the files the run reads. With `make_folder` its folder need not be there.
     """
     if path.is_symlink() and not path.exists():
         raise OutputError(f"{path}: is a link to nothing; remove it or name another output")
     target = path.resolve() if path.is_symlink() else path
-    if not target.parent.is_dir():
+    if not target.parent.is_dir() and not make_folder:
         raise OutputError(f"{path}: its folder {target.parent} does not exist; make it first")
     try:
-        target.lstat()
+        found = target.stat()
     except FileNotFoundError:
         return target
-    if not target.is_file():
+    if not stat.S_ISREG(found.st_mode):
         raise OutputError(f"{path}: is not a regular file")
-    for other in protected:
-        if other.exists() and target.samefile(other):
-            raise OutputError(f"{path}: is the same file as the input {other}; name another output")
+    other = protected.get((found.st_dev, found.st_ino))
+    if other is not None:
+        raise OutputError(f"{path}: is the same file as the input {other}; name another output")
     if not overwrite:
         raise OutputError(f"{path}: exists; use --overwrite to replace it or --skip-existing to leave it")
     return target
+
+
+@output_errors
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those it lies in, where they are not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def check_input(path: Path) -> None:
@@ -150,6 +128,13 @@ class Replacement:
         """Throw away what an earlier run left in them."""
         for temporary in self.held:
             temporary.empty()
+
+    def fill(self, place: int, content: bytes) -> None:
+        """Write a small file whole, and flush it."""
+        with self.paths[place].open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
 
     def commit(self) -> None:
         """Put the files, complete and flushed, in their places, and flush the folder."""
@@ -244,8 +229,5 @@ def _sync_folder(folder: Path) -> None:
 def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:
     """Write a small file as every output is written."""
     with temporaries([path], overwrite) as replacement:
-        with replacement.paths[0].open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        replacement.fill(0, content)
         replacement.commit()

@@ -17,17 +17,24 @@ TICK_SECONDS = 1.0
 """Time between two looks at the clock while no event comes."""
 
 
+def kind_shown(kind: str) -> str:
+    """Return what `--progress` comes to: auto is a bar on a terminal, else a log."""
+    return ("bar" if sys.stderr and sys.stderr.isatty() else "log") if kind == "auto" else kind
+
+
 class Reporter:
     """Shows the progress of one input; an observer of `execute` and a context manager that ends what it shows.
 
     A thread of its own keeps the clock, so that a tile that takes minutes is not silence.
     """
 
-    def __init__(self, kind: str, title: str) -> None:
-        self._kind = ("bar" if sys.stderr and sys.stderr.isatty() else "log") if kind == "auto" else kind
+    def __init__(self, kind: str, title: str, *, patience: float = 0.0) -> None:
+        """Report nothing as lines in the first `patience` seconds."""
+        self._kind = kind_shown(kind)
+        self._patience = patience
         self._title = title
         self._bar: Any = None
-        self._began = self._last_time = time.monotonic()
+        self._began = self._last_time = self._start = time.monotonic()
         self._last_share = 0.0
         self._before = 0
         self._shown = 0
@@ -76,6 +83,7 @@ class Reporter:
         since = time.monotonic() - self._last_time
         wait = LINE_SECONDS if self._shown else FIRST_SECONDS
         due = share - self._last_share >= LINE_SHARE or since >= wait or share == 1.0 > self._last_share
+        due = due and (not self._patience or time.monotonic() - self._start >= self._patience)
         if due:
             self._last_share, self._last_time = share, time.monotonic()
         return due

@@ -28,11 +28,14 @@ class Item:
     error: str | None
     volume: dict[str, Any] | None = None
     """Mask, missing voxels and scaling of the input, where there is any."""
+    provenance: dict[str, Any] | None = None
+    """What the output was made from, where that is kept."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the item as the report holds it."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("layer", "volume")}
+        plain = {name: value for name, value in vars(self).items() if name not in ("layer", "volume", "provenance")}
         plain |= {"volume": self.volume} if self.volume else {}
+        plain |= {"provenance": self.provenance} if self.provenance else {}
         return plain | {"plan": None if self.plan is None else plan_json(self.plan)}
 
 
@@ -68,18 +71,22 @@ def _choice_json(choice: Choice) -> dict[str, Any]:
     }
 
 
-def report_json(command: str, items: list[Item]) -> dict[str, Any]:
-    """Return the whole report; its status is `failed` if any item failed, `planned` if nothing was run."""
-    statuses = {item.status for item in items}
-    status = "failed" if "failed" in statuses else "planned" if statuses == {"planned"} else "ok"
+def report_json(command: str, items: list[Item], shard: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return the whole report, with the part of the inputs it is of where that is one."""
     return {
         "schema": SCHEMA,
         "version": __version__,
         "command": command,
-        "status": status,
+        "status": overall({item.status for item in items}),
+        **({} if shard is None else {"shard": {"index": shard[0], "count": shard[1]}}),
         "layer": next((item.layer for item in items if item.layer), None),
         "items": [item.to_json() for item in items],
     }
+
+
+def overall(statuses: set[str]) -> str:
+    """Return the status of a report: `failed` if any item failed, `planned` if nothing was run."""
+    return "failed" if "failed" in statuses else "planned" if statuses == {"planned"} else "ok"
 
 
 def dump(report: dict[str, Any]) -> str:
@@ -92,8 +99,8 @@ def table(item: Item) -> str:
     if item.plan is None or item.shapes is None or item.output is None or item.layer is None:
         return f"{item.input['path']}: {item.status}" + (f": {item.error}" if item.error else "")
     rows = [
-        ("input", _volume_line(item.input)),
-        ("output", _volume_line(item.output)),
+        ("input", volume_line(item.input)),
+        ("output", volume_line(item.output)),
         ("N,C,D,H,W", " -> ".join("x".join(map(str, item.shapes[name])) for name in ("input", "padded", "output"))),
         *[row for layer in item.layer.get("layers", [item.layer]) for row in _layer_rows(layer)],
         *([("volume", _reading_line(item.volume))] if item.volume else []),
@@ -106,7 +113,8 @@ def table(item: Item) -> str:
     return "\n".join(f"{name:>10}  {text}" for name, text in rows)
 
 
-def _volume_line(volume: dict[str, Any]) -> str:
+def volume_line(volume: dict[str, Any]) -> str:
+    """Return what a header says of a volume, as `VolumeInfo.to_json` gives it, as one line."""
     spacing = volume["spacing_mm"]
     where = "no spacing" if spacing is None else "x".join(f"{step:.4g}" for step in spacing) + " mm"
     sizes = "x".join(map(str, volume["shape"]))

@@ -105,6 +105,22 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+class ShardType(click.ParamType):
+    """One of several equal parts of a list, such as `2/8`: the second of eight."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return the part, from 1, and how many there are, or fail with what is legal."""
+        parts = value.split("/") if isinstance(value, str) else value
+        numbers = [_integer(part) for part in parts] if isinstance(parts, (list, tuple)) else []
+        if len(numbers) == 2:
+            index, count = numbers
+            if index is not None and count is not None and 1 <= index <= count <= MOST:
+                return index, count
+        self.fail(f"{value!r} is not one of n parts, such as 1/8 to 8/8.", param, ctx)
+
+
 class LengthType(click.ParamType):
     """A length with its unit: `1.5mm`, `800um`, `3,5,3vox`; `signed` admits offsets: `-1,0,2vox`."""
 

@@ -19,7 +19,7 @@ from lucid_core import __version__
 SCHEMA = "lucid-conv3d/usage-1"
 TELLING = ("help", "version", "json_usage", "boutiques", "man", "completion")
 """Options that only tell something of the command."""
-_TYPES = {"D,H,W": "size", "name": "string", "text": "string"}
+_TYPES = {"D,H,W": "size", "name": "string", "text": "string", "i/n": "string"}
 
 
 def dump(ctx: click.Context) -> str:
@@ -67,7 +67,7 @@ def _text(text: str | None) -> str:
 def _argument(argument: click.Argument, ctx: click.Context) -> dict[str, Any]:
     return {
         "name": argument.name,
-        "metavar": argument.metavar,
+        "metavar": argument.metavar or (argument.name or "").upper(),
         **_value(argument, ctx),
         "repeatable": argument.nargs == -1,
     }

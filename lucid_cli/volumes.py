@@ -67,6 +67,16 @@ class VolumeInfo:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """One of several affines that a header may hold, and what it says of it."""
+
+    code: int
+    """What the affine is said to be; 0 for nothing."""
+    affine: Affine | None
+    """In mm, where the code is not 0 and it is usable."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """A way to read a source, and what it takes."""
 
@@ -108,6 +118,8 @@ class Source(ABC):
 
     info: VolumeInfo
     warnings: tuple[str, ...] = ()
+    provenance: dict[str, Any] | None = None
+    """What made it, where this program did and it says so."""
     is_stream = False
     """Whether it can only be read from its start to its end."""
 
@@ -125,6 +137,14 @@ class Source(ABC):
     @abstractmethod
     def reader(self, roles: str, reading: Reading, spool_folder: Path | None) -> VolumeReader:
         """Return a reader (N, C, D, H, W) for the roles of the axes; `spool_folder` is where temporary data may go."""
+
+    def placements(self) -> dict[str, Placement]:
+        """Return the affines by name where the format may hold several."""
+        return {}
+
+    def fields(self) -> dict[str, Any]:
+        """Return what the header says besides shape, dtype and place, by the format's names; nothing of provenance."""
+        return {}
 
     def verify(self) -> None:
         """Check that all of it is whole, reading what cannot be told from its size."""
@@ -176,6 +196,8 @@ class Target:
     """A file that keeps the voxels plain until all are there, where the run shall be one that can go on."""
     slope: float = 1.0
     inter: float = 0.0
+    provenance: str | None = None
+    """What made it, kept where the format has a place for it."""
 
     @property
     def file_shape(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core.regions import Triple
 from lucid_core.stack import Problem
 from lucid_core.units import Spacing
 
@@ -54,3 +55,10 @@ def is_usable(affine: npt.NDArray[Any]) -> bool:
     with np.errstate(all="ignore"):
         steps = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
         return bool(steps.all() and abs(np.linalg.det(matrix[:3, :3] / steps)) > 1e-6)
+
+
+def corner_distance(first: Affine, second: Affine, size: Triple) -> float:
+    """Return the most mm that the corners of two grids of (D, H, W) voxels lie apart."""
+    ends = np.array([[x, y, z, 1] for x in (0, size[2] - 1) for y in (0, size[1] - 1) for z in (0, size[0] - 1)])
+    with np.errstate(all="ignore"):  # affines may be as large as numbers are
+        return float(np.linalg.norm((ends @ (first - second).T)[:, :3], axis=1).max())

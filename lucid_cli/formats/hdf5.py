@@ -19,9 +19,10 @@ from lucid_cli.boxes import Box, BoxReader, cut_box, file_block, file_box, withi
 from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
-from lucid_cli.hdf5_file import Description, Hdf5Dataset
+from lucid_cli.hdf5_file import MOST_ATTRIBUTE_BYTES, Description, Hdf5Dataset
 from lucid_cli.isolation import Isolated
 from lucid_cli.planes import window
+from lucid_cli.provenance import ATTRIBUTE, parse
 from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
 from lucid_cli.streams import LIKELY_RATIO, SpooledSink
 from lucid_cli.volumes import Array, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
@@ -34,6 +35,8 @@ from lucid_core.volume import VolumeReader
 DEFAULT_DATASET = "/data"
 OWN_ATTRIBUTES = ("element_size_um", "affine", "axes")
 """Attributes that follow the output; `units` does too, where it says those of the affine."""
+PROVENANCE = "lucid_conv3d"
+"""Attribute that says how an output was made."""
 LIBRARY_BYTES = 16 << 20
 """Memory that the HDF5 library takes, its cache of chunks included, and that a child process has of its own."""
 INDEX_BYTES = 1600
@@ -63,6 +66,7 @@ class Hdf5Source(Source):
             check_array(self.dataset.name, self.dataset.shape, self.dataset.dtype)
             self.warnings = self.dataset.warnings
             self.info = self._describe()
+            self.provenance = parse(_text(self.dataset.attributes.get(ATTRIBUTE)) or "")
         except BaseException:
             self.close()
             raise
@@ -81,6 +85,11 @@ class Hdf5Source(Source):
         }
         axes = AXES[len(dataset.shape)]
         return VolumeInfo(dataset.name, "hdf5", dataset.shape, axes, dataset.dtype.name, spacing, affine, details)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the attributes that say nothing of place or provenance."""
+        left_out = ("element_size_um", "affine", "units", PROVENANCE)
+        return {name: value for name, value in self.dataset.attributes.items() if name not in left_out}
 
     def readings(self, roles: str) -> list[Reading]:
         """Read whole rows of chunks forward, so that each chunk is decompressed once; else as asked."""
@@ -225,8 +234,10 @@ def _default_chunks(target: Target) -> tuple[int, ...]:
 def _write_attributes(dataset: Any, target: Target) -> None:
     if isinstance(target.source, Hdf5Source):
         for name, value in target.source.dataset.attributes.items():
-            if name not in OWN_ATTRIBUTES:
+            if name not in (*OWN_ATTRIBUTES, ATTRIBUTE):
                 dataset.attrs[name] = value
+    if target.provenance is not None and len(target.provenance) <= MOST_ATTRIBUTE_BYTES:
+        dataset.attrs[ATTRIBUTE] = target.provenance
     dataset.attrs["axes"] = target.axes
     if target.spacing is not None:
         dataset.attrs["element_size_um"] = [step * 1000 for step in target.spacing]

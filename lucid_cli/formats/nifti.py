@@ -24,7 +24,7 @@ from lucid_cli.planes import PlaneWindow, drain, reading, skip, spool, stream_fe
 from lucid_cli.rawfile import RawFile, RawReader, raw_readings, raw_writing
 from lucid_cli.streams import SpooledSink, StreamSink, is_spooled, plain_file, stream_writing
 from lucid_cli.talk import DataPipe
-from lucid_cli.volumes import Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
+from lucid_cli.volumes import Placement, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, is_usable, spacing_of
 from lucid_core.regions import Region
@@ -65,6 +65,7 @@ class NiftiSource(Source):
         if not self.is_stream:
             self._check_size()
         self.info = self._describe(spec.suffix)
+        self.provenance = next(filter(None, map(headers.provenance_of, self.header.extensions)), None)
         if int(self.header["bitpix"]) != 8 * self._dtype.itemsize:
             self.warnings += (
                 f"{self._name}: bitpix is {int(self.header['bitpix'])}, but the datatype is {self._dtype.name}, "
@@ -120,6 +121,14 @@ class NiftiSource(Source):
             for said, step in zip((z, y, x), spacing_of(affine), strict=True)
         )
         return d, h, w
+
+    def placements(self) -> dict[str, Placement]:
+        """Return sform and qform, each with its code."""
+        return headers.placements(self.header, self._name)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the header that mean something besides shape, datatype and place."""
+        return headers.fields(self.header, self._name)
 
     def readings(self, roles: str) -> list[Reading]:
         """Read plane by plane; a compressed file is one stream, spooled where its channels follow one another."""

@@ -21,6 +21,7 @@ from lucid_core.kernels import kernels
 from lucid_core.padding import LEGAL
 from lucid_core.planner import ACCURACIES, ENGINES
 from tests.cli.conftest import ok, run
+from tests.cli.test_help import COMMANDS
 
 SHELLS = ("bash", "zsh", "fish")
 PROGRAM = Path(sys.executable).parent / "lucid-conv3d"
@@ -70,7 +71,7 @@ def values(line):
 @pytest.mark.parametrize(
     ("line", "expected"),
     (
-        ("", ["apply", "bench", "info", "kernel", "plan", "sample"]),
+        ("", sorted(COMMANDS)),
         ("kernel s", ["save", "show"]),
         ("apply --padding-", ["--padding-mode"]),
         ("apply --no-b", ["--no-bias"]),

@@ -60,6 +60,9 @@ def stage(folder):
     (folder / "scans").mkdir()
     for name in ("a", "b"):
         (folder / "scans" / f"{name}.nii.gz").write_bytes((folder / "scan.nii.gz").read_bytes())
+    for part in (1, 2):
+        shard = ("--shard", f"{part}/2", "--report", f"shard-{part}.json")
+        ok("apply", "scans", "--out-dir", "done", "--kernel", "box", "--size", "3vox", "-q", *shard)
     return folder
 
 

@@ -108,7 +108,8 @@ def test_every_file_is_declared_as_one():
     for words, command in EVERY:
         for param in command.params:
             shown = (param.metavar or "").strip("[].")
-            if shown.startswith(("FILE.", "INPUT", "OUTPUT")) or shown == "FILE":
+            assert not isinstance(param.type, (click.Path, click.File)), f"{words} {param.opts}"
+            if shown.startswith(("FILE.", "INPUT", "OUTPUT", "REPORT", "FOLDER")) or shown == "FILE":
                 assert isinstance(param.type, FileName), f"{' '.join(words)} {param.opts}: give it type=FileName(...)"
 
 

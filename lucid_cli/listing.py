@@ -1,0 +1,92 @@
+"""Which files a command means: INPUTs are files, folders, quoted patterns, and the lines of a list."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lucid_cli.formats import PIPE, SUFFIXES, Spec, parse_spec
+from lucid_core.errors import ArgumentError, InputError
+
+FIRST_OF_PAIR = {".img": ".hdr"}
+"""Files that another one beside them stands for."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An input, and the folder it lies in below the folder or the pattern that was given for it."""
+
+    spec: Spec
+    below: Path = Path()
+
+
+def listed(inputs: Iterable[str], from_file: str | None, out_dir: Path | None) -> list[Listed]:
+    """Return the inputs that words on the line and the lines of a list mean, folders and patterns in sorted order.
+
+    Nothing below `out_dir` is found in a folder or by a pattern, so that a second run does not take the outputs of the
+    first. Raises `ArgumentError` for a list that cannot be read, `InputError` for a folder or pattern without a scan.
+    """
+    lines = [] if from_file is None else _lines(from_file)
+    return [one for text in (*inputs, *lines) for one in _meant(text, out_dir)]
+
+
+def _lines(path: str) -> list[str]:
+    """Return the lines of a list, or what stands between its zero bytes where it has any, as `find -print0` writes."""
+    try:
+        content = sys.stdin.buffer.read() if path == PIPE else Path(path).read_bytes()
+    except OSError as error:
+        raise ArgumentError(f"cannot read the list {path}: {error.strerror}") from error
+    text = os.fsdecode(content)
+    lines = text.split("\0") if "\0" in text else text.splitlines()
+    found = [line for line in lines if line.strip()]
+    if not found:
+        raise ArgumentError(f"the list {path} names no input; write one a line")
+    return found
+
+
+def _meant(text: str, out_dir: Path | None) -> Iterator[Listed]:
+    spec = parse_spec(text)
+    name = str(spec.path)
+    if not spec.is_pipe and not spec.suffix and os.path.isdir(name):  # noqa: PTH112 - any name is no folder, not an error
+        yield from _found(text, spec.path, sorted(spec.path.rglob("*")), out_dir)
+    elif glob.has_magic(name) and not os.path.lexists(name):
+        paths = sorted(Path(path) for path in glob.glob(name, recursive=True))  # noqa: PTH207 - `**` as shells have it
+        for one in _found(text, _fixed(spec.path), paths, out_dir):
+            yield replace(one, spec=replace(one.spec, inner=spec.inner))
+    else:
+        yield Listed(spec)
+
+
+def _found(text: str, root: Path, paths: list[Path], out_dir: Path | None) -> list[Listed]:
+    """Return the scans among paths that were found for a folder or a pattern."""
+    apart = None if out_dir is None or root.resolve().is_relative_to(out_dir.resolve()) else out_dir.resolve()
+    found = [
+        Listed(parse_spec(str(path)), path.parent.relative_to(root))
+        for path in paths
+        if _is_scan(path, root) and not (apart and path.resolve().is_relative_to(apart))
+    ]
+    if not found:
+        what = "is not a regular file, and" if Path(text) == root else "for this pattern"
+        raise InputError(f"{text}: {what} no scan is found there; legal are names in {', '.join(SUFFIXES)}")
+    return found
+
+
+def _is_scan(path: Path, root: Path) -> bool:
+    """Say whether a file is a scan: not hidden, of a known suffix, and not the second one of a pair."""
+    spec = parse_spec(str(path))
+    if not spec.suffix or any(part.startswith(".") for part in path.relative_to(root).parts):
+        return False
+    first = FIRST_OF_PAIR.get(spec.suffix)
+    return path.is_file() and not (first and path.with_suffix(first).exists())
+
+
+def _fixed(pattern: Path) -> Path:
+    """Return the folder that a pattern looks in: what stands before its first part with a wildcard."""
+    parts: list[str] = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)

@@ -1,0 +1,73 @@
+"""What outputs are called: OUTPUT itself, or a file for each input in a folder that keeps the tree of the inputs."""
+
+import os
+from pathlib import Path
+
+from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
+from lucid_cli.listing import Listed
+from lucid_cli.options import Settings
+from lucid_cli.output import output_errors
+from lucid_core.errors import ArgumentError, OutputError
+
+DEFAULT_NAME = "{stem}_conv3d{suffix}"
+UNNAMED = "conv3d"
+"""What `{kernel}` is where no named kernel is asked for."""
+
+
+@output_errors
+def output_specs(inputs: list[Listed], settings: Settings) -> list[Spec]:
+    """Return the output of each input: OUTPUT itself, or a file in OUTPUT or `--out-dir`, named by the pattern.
+
+    Raises `OutputError` where OUTPUT is not a folder and has to be one, or two inputs would have one output.
+    """
+    if settings.out_dir is not None:
+        if settings.output is not None:
+            raise ArgumentError("-o and --out-dir both say where the output goes; leave one")
+        return _inside(Path(settings.out_dir), inputs, settings)
+    output, folder = str(settings.output), Path(str(settings.output))
+    target = parse_spec(output)
+    if target.is_pipe and len(inputs) == 1:
+        return [target]
+    if folder.is_dir():
+        return _inside(folder, inputs, settings)
+    if len(inputs) > 1 or output.endswith(os.sep) or (settings.name is not None and not target.suffix):
+        raise OutputError(
+            f"{output}: is not an existing folder; --out-dir {output} makes it, or make it first: mkdir -p {output}"
+        )
+    if settings.name is not None:
+        raise ArgumentError(f"--name gives names inside a folder, but the output {output} is a file")
+    format_of(target)
+    return [target]
+
+
+def _inside(folder: Path, inputs: list[Listed], settings: Settings) -> list[Spec]:
+    if any(folder.name.lower().endswith(suffix) for suffix in SUFFIXES):
+        raise OutputError(f"{folder}: is a folder whose name ends like a file's; name a file, or another folder")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, and the outputs go into a folder; name another one")
+    specs = [parse_spec(str(folder / one.below / _named(one.spec, settings))) for one in inputs]
+    seen: dict[Path, Spec] = {}
+    for spec, one in zip(specs, inputs, strict=True):
+        other = seen.setdefault(spec.path, one.spec)
+        if other is not one.spec:
+            raise OutputError(
+                f"two inputs would be written to {spec.path}: {other} and {one.spec}; tell them apart by --name, such "
+                "as '{parent}_{stem}{suffix}', or give their folder, whose tree is kept"
+            )
+    return specs
+
+
+def _named(spec: Spec, settings: Settings) -> str:
+    pattern = settings.name or DEFAULT_NAME
+    words = {"stem": spec.stem, "suffix": spec.suffix, "kernel": settings.kernel or UNNAMED}
+    try:
+        name = pattern.format(parent=spec.path.absolute().parent.name, **words)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise ArgumentError(
+            f"--name {pattern!r} is not a pattern; legal: {{stem}}, {{suffix}}, {{kernel}} and {{parent}}, the name of "
+            "the input's folder"
+        ) from error
+    if "/" in name or not name:
+        raise ArgumentError(f"--name {pattern!r} makes {name!r}, which is no file name")
+    format_of(parse_spec(name))
+    return name

@@ -1,0 +1,122 @@
+"""One input of a command: planned or run, and what came of it as an item of the report and an exit code."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lucid_cli import report
+from lucid_cli.failures import exit_code, message
+from lucid_cli.finished import check_finished
+from lucid_cli.formats import Spec, format_of
+from lucid_cli.job import Job, item, peak_rss_bytes, prepare, run
+from lucid_cli.layer import Recipe
+from lucid_cli.layers import LayersRecipe
+from lucid_cli.options import Settings
+from lucid_cli.output import Protected, check_target
+from lucid_cli.provenance import sidecar_path
+from lucid_cli.resume import tile_left
+from lucid_cli.talk import show_trace
+from lucid_core.errors import LimitError, OutputError
+from lucid_core.events import Observer
+from lucid_core.regions import Triple
+
+
+@dataclass(frozen=True)
+class Task:
+    """An input, its output where there is one, and its place among the inputs."""
+
+    index: int
+    input: Spec
+    output: Spec | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task; `code` is 0 where nothing failed."""
+
+    item: report.Item
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Single:
+    """What is done with every input: planned only where `dry`."""
+
+    recipe: Recipe | LayersRecipe
+    protected: Protected
+    dry: bool
+    tell: Callable[[str], None]
+    """Takes words for people."""
+
+    def outcome(self, task: Task, observe: Observer) -> Outcome:
+        """Carry out a task; an error of its own is an outcome."""
+        try:
+            return Outcome(self.item(task, observe))
+        except Exception as error:
+            show_trace(error)
+            failed = report.bare_item(str(task.input), "failed", peak_rss_bytes(), message(error))
+            return Outcome(failed, exit_code(error))
+
+    def item(self, task: Task, observe: Observer) -> report.Item:
+        """Carry out a task and return its item, or raise its error."""
+        settings, out, job = self.recipe.settings, task.output, None
+        with ExitStack() as stack:
+            if out is not None and _skips(settings) and _exists(out):
+                job = prepare(task.input, out, self.recipe, stack)
+                if self._is_finished(out, job):
+                    return report.bare_item(str(task.input), "skipped", peak_rss_bytes())
+            finals = self._finals(out)
+            tile = tile_left(finals[0]) if finals and settings.resume else None
+            if job is None or tile is not None:
+                job = _prepared(task, self.recipe, stack, tile)
+            return self._carried_out(job, finals, observe)
+
+    def _is_finished(self, out: Spec, job: Job) -> bool:
+        """Say whether an output that exists is finished; one that is not is an error unless it may be replaced."""
+        try:
+            check_finished(out, job.target, job.provenance())
+        except OutputError as error:
+            if not self.recipe.settings.overwrite:
+                raise
+            self.tell(f"Warning: {error}")
+            return False
+        return True
+
+    def _carried_out(self, job: Job, finals: list[Path], observe: Observer) -> report.Item:
+        """Run a job, or only plan it, telling what is to be told."""
+        for warning in job.inputs.warnings:
+            self.tell(f"Warning: {warning}")
+        if job.settings.verbose:
+            self.tell(str(job.plan))
+        return item(job, "planned", None, None) if self.dry else run(job, finals, observe)
+
+    def _finals(self, out: Spec | None) -> list[Path]:
+        """Return the files an output consists of, after checking that each may be written."""
+        if out is None:
+            return []
+        settings = self.recipe.settings
+        paths = [*format_of(out).files(out), *([sidecar_path(out)] if settings.sidecar else [])]
+        made = settings.out_dir is not None
+        return [check_target(path, self.protected, settings.overwrite, make_folder=made) for path in paths]
+
+
+def _prepared(task: Task, recipe: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None) -> Job:
+    """Prepare a job, with the tile of the interrupted run where there is one."""
+    try:
+        return prepare(task.input, task.output, recipe, stack, tile)
+    except LimitError as error:
+        if tile is not None:
+            error.add_note("the tile is that of an interrupted run; run once without --resume to begin anew")
+        raise
+
+
+def _skips(settings: Settings) -> bool:
+    """Say whether finished outputs are left: what is resumed is the rest of a run, unless it was to replace them."""
+    return settings.skip_existing or (settings.resume and not settings.overwrite)
+
+
+def _exists(out: Spec) -> bool:
+    """Say whether all files of an output exist; a pipe has none."""
+    paths = format_of(out).files(out)
+    return bool(paths) and all(path.exists() for path in paths)
