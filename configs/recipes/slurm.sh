@@ -9,7 +9,9 @@
 set -eu
 in="$1" out="$2"
 shift 2
+report="$out/shard-$SLURM_ARRAY_TASK_ID.json"
 mkdir -p "$out"
+rm -f "$report" # of an earlier submission
 lucid-conv3d apply "$in"/*.nii.gz -o "$out" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --skip-existing \
     --threads "${SLURM_CPUS_PER_TASK:-1}" --max-memory "${SLURM_MEM_PER_NODE:-4096}MiB" --progress log \
-    --report "$out/shard-$SLURM_ARRAY_TASK_ID.json" "$@"
+    --report "$report" "$@"
