@@ -12,6 +12,9 @@
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report
 
+Commands are declared once, with `options`, `types` and `offers` (what may stand in place of a value); from that come
+`usage` (JSON) and, from it, `boutiques` and `manual`, and `completion` in shells.
+
 `bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says whether two
 volumes are the same.
 

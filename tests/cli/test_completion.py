@@ -102,8 +102,6 @@ def values(line):
         ("info a.h5::/da", ["a.h5::/data"]),
         ("info a.h5:group/r", ["a.h5:group/raw"]),
         ("apply --mask=a.h5:/d", ["--mask=a.h5:/data"]),
-        ("apply -c /dev/stdin --ker", ["--kernel-size", "--kernel"]),
-        ("--version --json-usage --man ap", ["apply"]),
     ),
 )  # fmt: skip
 def test_what_fits_at_the_cursor(shelf, line, expected):
@@ -112,6 +110,12 @@ def test_what_fits_at_the_cursor(shelf, line, expected):
 
 def test_datasets_come_with_their_shapes(shelf):
     assert answer("lucid-conv3d info a.h5:/g")[0] == ("dataset", "a.h5:/group/raw", "2x3x4x5")
+
+
+def test_what_stands_on_the_line_is_not_done(folder):
+    os.mkfifo("pipe.yaml")
+    line = "lucid-conv3d --version --json-usage --man apply -c pipe.yaml --set nonsense --json-usage --out-d"
+    assert [value for _, value, _ in answer(line)] == ["--out-dir", "--out-dtype"]
 
 
 @pytest.mark.parametrize("home", ("~/", "~nobody-of-this-name/"))
