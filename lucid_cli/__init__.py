@@ -2,7 +2,7 @@
 
 `apply scan.nii.gz -o out.nii.gz --kernel gaussian --sigma 1.5mm` goes this way, each arrow a module:
 
-    words on the line, environment, YAML  -> Settings       options, config, plain_yaml, types
+    words on the line, environment, YAML  -> Settings       options, config, plain_yaml, mistakes, types, names
     every input by itself                 -> an exit code   batch
     a file's header                       -> Source         formats/ (one format a module), volumes
     axes of the file                      -> N C D H W      axes
@@ -12,11 +12,12 @@
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report
 
-Commands are declared once, with `options`, `types` and `offers` (what may stand in place of a value); from that come
-`usage` (JSON) and, from it, `boutiques` and `manual`, and `completion` in shells.
+What `options`, `types`, `names` and `offers` (what fits at a shell's cursor) declare of the options once is told by
+`usage` (JSON) and, from that, `boutiques` and `manual`; by `completion`; and, for those who write YAML, by
+`config_start`, `config_check` and `config_schema`.
 
 `bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says whether two
-volumes are the same.
+volumes are the same, and `doctor/` what is wrong with an installation.
 
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
 `streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks

@@ -40,11 +40,17 @@ def _fourth(info: VolumeInfo, axis4: str, in_channels: int | None, each_channel_
     )
 
 
-def _said(info: VolumeInfo, axes: str) -> str:
-    """Return the roles that `--axes` gives, in the file's order."""
+def spelled(axes: str) -> str:
+    """Return the roles that `--axes` spells, or raise `ArgumentError`."""
     said = "".join(ROLE.get(letter, letter) for letter in axes.lower())
     if not set("xyz") <= set(said) <= set(FIVE) or len(set(said)) != len(said):
         raise ArgumentError(f"--axes {axes!r} must hold each of D, H, W once, and N and C at most once, as in NDHW")
+    return said
+
+
+def _said(info: VolumeInfo, axes: str) -> str:
+    """Return the roles that `--axes` gives, in the file's order."""
+    said = spelled(axes)
     if len(said) != len(info.shape):
         raise ShapeError(f"{info.path}: --axes {axes} names {len(said)} axes, the file has {len(info.shape)}")
     if info.format == "nifti" and not said.startswith("xyz"):

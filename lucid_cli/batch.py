@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lucid_cli import report
+from lucid_cli.bids import describe, of_dataset
 from lucid_cli.board import Board
 from lucid_cli.formats import PIPE, format_of
 from lucid_cli.job import files_read
@@ -55,7 +56,8 @@ class _Batch:
             raise ArgumentError("no output is given; name it with -o OUTPUT, or a folder with --out-dir FOLDER")
         self._command, self._settings, self._dry = command, settings, dry
         out_dir = settings.out_dir or settings.output
-        self._tasks = _tasks(listed(inputs, settings.from_file, Path(out_dir) if out_dir else None), settings)
+        found = listed(inputs, settings.from_file, Path(out_dir) if out_dir else None)
+        self._tasks = _tasks(of_dataset(found) if settings.bids else found, settings)
         _check_pipes(self._tasks, settings)
         if settings.shard is not None:
             self._tasks = self._tasks[settings.shard[0] - 1 :: settings.shard[1]]
@@ -86,10 +88,17 @@ class _Batch:
             self._in_turn()
         else:
             self._at_once()
+        done = [task.input for task in self._tasks if self._finished(task)]
+        if self._settings.bids and done:
+            describe(done, Path(str(self._settings.out_dir)))
         outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
         codes = {outcome.code for outcome in outcomes} - {0}
         one_code = (len(self._tasks) == 1 and self._settings.shard is None) or codes <= {WRONG_USAGE}
         return [outcome.item for outcome in outcomes], max(codes, default=0) if one_code else SOME_FAILED
+
+    def _finished(self, task: Task) -> bool:
+        """Say whether the output of a task is there."""
+        return task.index in self._outcomes and self._outcomes[task.index].item.status in ("ok", "skipped")
 
     def _alone(self, task: Task) -> None:
         """Carry out the only task in this process, with its progress and its table."""

@@ -85,7 +85,8 @@ class Board:
         parts = [f"{counts[status]} {word}" for status, word in words.items() if counts[status]]
         left = self._total - len(self._ended)
         parts += [f"{left} not begun"] if left else []
-        failed = [(str(task.input), str(item.error)) for task, item in self._ended if item.status == "failed"]
+        ended = sorted(self._ended, key=lambda one: one[0].index)
+        failed = [(str(task.input), str(item.error)) for task, item in ended if item.status == "failed"]
         wide = max((len(name) for name, _ in failed), default=0)
         rows = [f"  {name:<{wide}}  {error.removeprefix(f'{name}: ')}" for name, error in failed]
         seconds = time.monotonic() - self._began

@@ -13,17 +13,16 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from lucid_cli.mistakes import SECTIONS, Document, Mistake, find
 from lucid_cli.talk import data
 from lucid_cli.types import LISTS
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import did_you_mean
 
 PREFIX = "LUCID_CONV3D_"
-SECTIONS = ("layer", "weights", "volume", "run")
 MOST_BYTES = 1 << 16
 """A configuration longer than this is not one."""
 
-_ORIGINS = "lucid_cli.config.origins"
 _SET = "lucid_cli.config.set"
 
 
@@ -37,37 +36,57 @@ class ConfiguredOption(click.Option):
         self.key, *self.aliases = names
         self.envvar = PREFIX + self.key.upper() if section or self.key == "config" else None
 
+    @property
+    def otherwise(self) -> Any:
+        """The value that holds where nothing is said; None where that depends."""
+        if self.is_flag:
+            return None if self.default is None else self.default is True
+        if isinstance(self.show_default, str):
+            return int(self.show_default) if self.show_default.isdecimal() else self.show_default
+        return self.default if isinstance(self.default, (int, float, str)) else None
+
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
         """Put `--set` between the flags and the environment."""
         value, source = super().consume_value(ctx, opts)
         changed = ctx.meta.get(_SET, {})
         if source is not ParameterSource.COMMANDLINE and self.key in changed:
-            value, source = changed[self.key], ParameterSource.DEFAULT_MAP
-        if source is ParameterSource.ENVIRONMENT:
-            ctx.meta.setdefault(_ORIGINS, {})[self.key] = f"the environment variable {self.envvar}"
+            return changed[self.key], ParameterSource.DEFAULT_MAP
         return value, source
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """Say where a wrong value came from if it was not a flag."""
+        """Say where a wrong value came from if it was the environment."""
         try:
             if isinstance(value, list) and not self.multiple and not isinstance(self.type, LISTS):
                 raise click.BadParameter(f"{value!r} is a list where one value belongs.", ctx, self)
-            if isinstance(self.type, click.types.BoolParamType) and not isinstance(value, (bool, str, type(None))):
-                raise click.BadParameter(f"{value!r} is neither true nor false.", ctx, self)
+            if isinstance(self.type, click.types.BoolParamType):
+                return self._truth(ctx, value)
             return super().process_value(ctx, value)
         except click.BadParameter as error:
-            origin = ctx.meta.get(_ORIGINS, {}).get(self.key)
-            if origin and ctx.get_parameter_source(self.name or "") is not ParameterSource.COMMANDLINE:
-                raise click.BadParameter(f"{error.message} It stands in {origin}.", ctx, self) from error
-            raise
+            if ctx.get_parameter_source(self.name or "") is not ParameterSource.ENVIRONMENT:
+                raise
+            origin = f"the environment variable {self.envvar}"
+            raise click.BadParameter(f"{error.message} It stands in {origin}.", ctx, self) from error
+
+    def _truth(self, ctx: click.Context, value: Any) -> Any:
+        """Return true or false; None stays."""
+        try:
+            if value == "" or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+                raise click.BadParameter("")
+            return super().process_value(ctx, value)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{value!r} is neither true nor false.", ctx, self) from error
 
 
 def read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
     """Make the values of a YAML file the defaults of the command's options (callback of `--config`)."""
     if path is not None and not ctx.resilient_parsing:
-        values = flatten(load_yaml(Path(path)), configured(ctx), path)
-        ctx.default_map = {option.name: values[option.key] for option in configured(ctx) if option.key in values}
-        ctx.meta.setdefault(_ORIGINS, {}).update(dict.fromkeys(values, path))
+        document = load(Path(path))
+        found = find(document.value, options_of(ctx.command), ctx, known=document.mistakes)
+        for mistake in sorted(found.mistakes, key=document.place)[:1]:
+            raise refusal(mistake, f"{path}, line {document.place(mistake).line}")
+        ctx.default_map = {
+            option.name: found.given[option.key] for option in options_of(ctx.command) if option.key in found.given
+        }
     return path
 
 
@@ -81,19 +100,39 @@ def read_set(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]
         if not equals:
             raise ArgumentError(f"--set {pair!r} is not KEY=VALUE; write it like --set layer.stride=2")
         section, _, name = key.rpartition(".")
-        value = parse_yaml(text, "--set") if text.startswith("[") else text
+        value, known = _set_value(text)
         tree = {section: {name: value}} if section else {name: value}
-        changed.update(flatten(tree, configured(ctx), "--set"))
+        found = find(tree, options_of(ctx.command), ctx, inside=" in --set", known=known)
+        for mistake in found.mistakes:
+            raise refusal(mistake, "--set")
+        changed.update(found.given)
     ctx.meta[_SET] = changed
-    ctx.meta.setdefault(_ORIGINS, {}).update(dict.fromkeys(changed, "--set"))
     return pairs
+
+
+def _set_value(text: str) -> tuple[Any, list[Mistake]]:
+    """Return a value of `--set`, a list as YAML has it, and what is wrong with that."""
+    if not text.startswith("["):
+        return text, []
+    from lucid_cli.plain_yaml import read
+
+    document = read(text)
+    return document.value, document.mistakes
+
+
+def refusal(mistake: Mistake, origin: str) -> Exception:
+    """Return the error that tells a mistake of a configuration, with where it stands."""
+    if mistake.error is None:
+        return ArgumentError(f"{origin}: {mistake.text}")
+    error = mistake.error
+    return click.BadParameter(f"{error.message} It stands in {origin}.", error.ctx, error.param)
 
 
 def settle(ctx: click.Context) -> bool:
     """Check the environment and, where `--print-config` asks, print the configuration; return whether that was all."""
-    check_environment(configured(ctx))
+    check_environment(options_of(ctx.command))
     if ctx.params["print_config"]:
-        data(dump(ctx.params, configured(ctx)))
+        data(dump(ctx.params, options_of(ctx.command)))
         return True
     return False
 
@@ -108,58 +147,15 @@ def check_environment(options: Iterable[ConfiguredOption]) -> None:
             )
 
 
-def flatten(tree: Any, options: Iterable[ConfiguredOption], origin: str) -> dict[str, Any]:
-    """Return the values of a configuration by option key, or raise `ArgumentError` for a key that is not legal."""
-    if tree is None:
-        raise ArgumentError(f"{origin} is empty; write keys such as 'kernel: gaussian'")
-    if not isinstance(tree, dict):
-        raise ArgumentError(f"{origin} must hold keys and values, such as 'stride: 2', not {type(tree).__name__}")
-    legal = {option.key: option for option in options if option.section in SECTIONS}
-    legal |= {alias: option for option in legal.values() for alias in option.aliases}
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        if key in SECTIONS and isinstance(value, dict):
-            for name, inner in value.items():
-                _place(values, name, inner, key, legal, origin)
-        elif key in SECTIONS and value is None:
-            continue
-        else:
-            _place(values, key, value, None, legal, origin)
-    return values
+def options_of(command: click.Command) -> list[ConfiguredOption]:
+    """Return the options of a command that a configuration may hold, and those that read one."""
+    return [param for param in command.params if isinstance(param, ConfiguredOption)]
 
 
-def _place(
-    values: dict[str, Any],
-    key: Any,
-    value: Any,
-    section: str | None,
-    legal: dict[str, ConfiguredOption],
-    origin: str,
-) -> None:
-    """Put a value under its key, or raise `ArgumentError` where the key, its section or its kind of value is wrong."""
-    name = str(key).replace("-", "_")
-    where = f"{section}.{key}" if section else str(key)
-    if name not in legal:
-        near = did_you_mean(name, [*legal, *SECTIONS])
-        raise ArgumentError(f"unknown key {where!r} in {origin}.{near or ' See --help for the options.'}")
-    if section and legal[name].section != section:
-        right = f"{legal[name].section}.{name}"
-        raise ArgumentError(f"{where!r} in {origin} stands under the wrong section; legal: {right}")
-    if legal[name].key in values:
-        raise ArgumentError(f"{where!r} stands twice in {origin}; leave one")
-    if value is None or isinstance(value, dict):
-        near = did_you_mean(name, SECTIONS) if isinstance(value, dict) else ""
-        raise ArgumentError(f"{where!r} in {origin} has no value that the option could take: {value!r}.{near}")
-    values[legal[name].key] = value
+def load(path: Path) -> Document:
+    """Return what a YAML file holds; raise `ArgumentError` where it cannot be read."""
+    from lucid_cli.plain_yaml import read
 
-
-def configured(ctx: click.Context) -> list[ConfiguredOption]:
-    """Return the options of a command that a configuration holds, and those that read it."""
-    return [param for param in ctx.command.params if isinstance(param, ConfiguredOption)]
-
-
-def load_yaml(path: Path) -> Any:
-    """Return what a YAML file holds."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -167,22 +163,7 @@ def load_yaml(path: Path) -> Any:
         raise ArgumentError(f"cannot read the configuration {path}: {error.strerror}") from error
     if len(content) > MOST_BYTES:
         raise ArgumentError(f"{path} is no configuration: it is longer than {MOST_BYTES} bytes")
-    return parse_yaml(content, str(path))
-
-
-def parse_yaml(text: str | bytes, origin: str) -> Any:
-    """Return what a YAML document holds: scalars, lists and mappings, nothing more."""
-    import yaml
-
-    from lucid_cli.plain_yaml import PlainLoader
-
-    try:
-        return yaml.load(text, PlainLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error) or "nested too deeply"
-        raise ArgumentError(f"{origin}{line} is not plain YAML: {problem}") from error
+    return read(content)
 
 
 def dump(params: Mapping[str, Any], options: Iterable[ConfiguredOption]) -> str:

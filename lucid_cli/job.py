@@ -30,6 +30,7 @@ from lucid_cli.temporary import VOXELS, hidden
 from lucid_cli.volumes import Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core import __version__
 from lucid_core.arguments import triple
+from lucid_core.errors import ArgumentError
 from lucid_core.events import Observer, Progress
 from lucid_core.execute import execute
 from lucid_core.geometry import grid_transform, scaled
@@ -60,7 +61,7 @@ class Job:
 
     def provenance(self) -> dict[str, Any] | None:
         """Return what the output is made from, None where it is not to be kept; hashes the files."""
-        if not (self.settings.provenance or self.settings.sidecar):
+        if not (self.settings.provenance or self.settings.has_sidecar):
             return None
         with self.stopwatch.stage("read"):
             return provenance(self.input, self.settings, self.plan, self.files)
@@ -93,6 +94,8 @@ def prepare(
     checked_outside(settings.outside or 0.0, dtype)
     inputs = open_inputs(settings, source, roles, info, shape[2:], stack)
     problem = layer.problem(shape, inputs.normalization)
+    if settings.bids and problem.out_channels > 1:
+        raise ArgumentError(f"--bids: BIDS has no name for a map of {problem.out_channels} channels; leave it out")
     target = _target(settings, source, info, roles, problem, out or spec)
     chosen = make_plan(settings, inputs, target, out or spec)
     target = replace(target, tile=chosen.tile)
@@ -146,10 +149,21 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
         with job.stopwatch.stage("write"):
             if resumption is not None:
                 resumption.done()
-            if job.settings.sidecar and made is not None:
-                replacement.fill(-1, sidecar(made))
+            if job.settings.has_sidecar and made is not None:
+                replacement.fill(-1, sidecar(made, _metadata(job)))
             replacement.commit()
     return replace(item(job, "ok", statistics, job.stopwatch.seconds()), provenance=made)
+
+
+def _metadata(job: Job) -> dict[str, Any]:
+    """Return what a sidecar holds beside provenance."""
+    if not job.settings.bids:
+        return {}
+    from lucid_cli.bids import metadata
+
+    problem = job.plan.problem
+    mixes_slices = problem.out_size[0] != problem.size[0] or any(problem.halo[0])
+    return metadata(job.input, Path(str(job.settings.out_dir)), job.settings, mixes_slices=mixes_slices)
 
 
 def _named(job: Job) -> Spec:
@@ -176,7 +190,7 @@ def _fill(
         resumption.begin(target.slope, target.inter)
         target = replace(target, voxels=resumption.voxels)
     statistics = left.statistics if left else Statistics()
-    closing, paths = ExitStack(), replacement.paths[: -1 if job.settings.sidecar else None]
+    closing, paths = ExitStack(), replacement.paths[: -1 if job.settings.has_sidecar else None]
     with closing, filled(_named(job), paths, target) as sink:
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)

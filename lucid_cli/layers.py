@@ -3,7 +3,7 @@
 layers: [{weights: a.npz, padding: 1}, relu, {leaky_relu: 0.1}, {kernel: sobel, axis: all}, magnitude]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -12,22 +12,22 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from lucid_cli.config import ConfiguredOption, flatten
+from lucid_cli.config import ConfiguredOption, options_of
 from lucid_cli.layer import Layer, Recipe, recipe, weights_file
+from lucid_cli.mistakes import Mistake, find
 from lucid_cli.options import KERNEL, LAYER, WEIGHTS, Settings, with_options
 from lucid_core.compute import Filters
 from lucid_core.elementwise import OPERATIONS, Operation
 from lucid_core.errors import ArgumentError, LucidError, ShapeError
 from lucid_core.kernels import kernels
 from lucid_core.normalization import Normalization
-from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem
-from lucid_core.registry import choose, did_you_mean
+from lucid_core.registry import did_you_mean
 from lucid_core.stack import Problem, Shape5, Stack, stack
 from lucid_core.units import Spacing
 
-COMMON = ("in_channels", "dtype", "device")
-"""Options that stand beside a list of layers and hold for all of it."""
+OF_LIST = ("dtype", "device")
+"""Options of a layer that hold for all layers of a list."""
 MOST_LAYERS = 64
 Made = TypeVar("Made")
 
@@ -120,11 +120,25 @@ def any_recipe(settings: Settings) -> Recipe | LayersRecipe:
     """Return the recipe of the one layer, or of the list of layers, that the settings say."""
     if settings.layers is None:
         return recipe(settings)
-    _check_alone(settings)
-    parts = tuple(_named(number, partial(_part, entry)) for number, entry in enumerate(settings.layers, start=1))
-    if not any(isinstance(part, Recipe) for part in parts):
-        raise ArgumentError("layers: no convolution among them; write one like {kernel: gaussian, sigma: 1vox}")
+    entries, mistakes = read_entries(settings.layers)
+    for text in (*list_mistakes(settings, entries), *(mistake.text for mistake in mistakes)):
+        raise ArgumentError(text)
+    parts = tuple(
+        entry if isinstance(entry, Operation) else _named(number, partial(recipe, entry))
+        for number, entry in enumerate(entries, start=1)
+    )
     return LayersRecipe(settings, parts)
+
+
+def read_entries(entries: Sequence[Any]) -> tuple[list[Operation | Settings], list[Mistake]]:
+    """Return the operations and convolutions of a list, and what is wrong with the entries, each by itself."""
+    read: list[Operation | Settings] = []
+    mistakes: list[Mistake] = []
+    for number, entry in enumerate(entries):
+        part, wrong = _read_entry(entry)
+        read.append(part)
+        mistakes += [replace(one, where=(number, *one.where), text=f"layer {number + 1}: {one.text}") for one in wrong]
+    return read, mistakes
 
 
 def weights_files(settings: Settings) -> list[Path]:
@@ -135,27 +149,37 @@ def weights_files(settings: Settings) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _check_alone(settings: Settings) -> None:
-    """Raise `ArgumentError` for options of a single layer, or of a volume, that a list of layers does not go with."""
+def list_mistakes(settings: Settings, entries: Sequence[Operation | Settings]) -> Iterator[str]:
+    """Yield what is wrong with a list as a whole, options that it does not go with among it."""
     default = Settings()
-    for option in _options():
-        if option.key not in COMMON and getattr(settings, option.key) != getattr(default, option.key):
-            raise ArgumentError(f"{option.key} stands beside layers; write it in the layer that it is for")
-    choose("device", settings.device, ("auto", *DEVICES))
+    for option in layer_options():
+        if option.key not in ("in_channels", *OF_LIST) and getattr(settings, option.key) != getattr(
+            default, option.key
+        ):
+            yield f"{option.key} stands beside layers; write it in the layer that it is for"
     if settings.outside is not None:
-        raise ArgumentError("--outside belongs to a mask that normalises; with layers it has no meaning")
+        yield "--outside belongs to a mask that normalises; with layers it has no meaning"
     if settings.nan == "renormalize":
-        raise ArgumentError("--nan renormalize is for one convolution; with layers, run that one by itself first")
+        yield "--nan renormalize is for one convolution; with layers, run that one by itself first"
     if settings.mask is not None and settings.normalize is None:
-        raise ArgumentError(
-            "--mask normalises one convolution; with layers it only says where --normalize takes its statistics"
-        )
-    if len(settings.layers or ()) > MOST_LAYERS:
-        raise ArgumentError(f"layers: {len(settings.layers or ())} of them; legal: at most {MOST_LAYERS}")
+        yield "--mask normalises one convolution; with layers it only says where --normalize takes its statistics"
+    if len(entries) > MOST_LAYERS:
+        yield f"layers: {len(entries)} of them; legal: at most {MOST_LAYERS}"
+    if all(isinstance(entry, Operation) for entry in entries):
+        yield "layers: no convolution among them; write one like {kernel: gaussian, sigma: 1vox}"
 
 
-def _part(entry: Any) -> Recipe | Operation:
-    """Return an operation, or the recipe of a convolution."""
+def _read_entry(entry: Any) -> tuple[Operation | Settings, list[Mistake]]:
+    """Return an operation or the settings of a convolution, and what is wrong with it."""
+    try:
+        operation = _as_operation(entry)
+    except ArgumentError as error:
+        return Settings(), [Mistake((), str(error))]
+    return (operation, []) if operation else _settings(entry)
+
+
+def _as_operation(entry: Any) -> Operation | None:
+    """Return the operation that an entry is, None where it is a convolution."""
     if isinstance(entry, str):
         return _operation(entry, [])
     if not isinstance(entry, dict) or not entry:
@@ -167,7 +191,7 @@ def _part(entry: Any) -> Recipe | Operation:
     name, value = next(iter(entry.items()))
     if len(entry) == 1 and (_plain(name) in OPERATIONS or _plain(name) in kernels()):
         return _operation(str(name), value if isinstance(value, list) else [value])
-    return recipe(_settings(entry))
+    return None
 
 
 def _plain(name: Any) -> str:
@@ -192,26 +216,21 @@ def _operation(name: str, numbers: list[Any]) -> Operation:
         raise ArgumentError(f"{name} takes {takes}, not {numbers}; write it like {example}") from None
 
 
-def _settings(entry: dict[str, Any]) -> Settings:
-    """Return the settings of one convolution."""
-    options = _options()
-    values = flatten(entry, options, "the layer")
-    for name in ("dtype", "device"):
-        if name in values:
-            raise ArgumentError(f"{name} holds for all layers; write it beside the list")
+def _settings(entry: dict[str, Any]) -> tuple[Settings, list[Mistake]]:
+    """Return the settings of one convolution, of those values that are right, and what is wrong."""
     with click.Context(_command()) as ctx:
-        try:
-            given = {
-                option.key: option.process_value(ctx, values[option.key]) for option in options if option.key in values
-            }
-        except click.BadParameter as error:
-            raise ArgumentError(f"{error.param.name if error.param else 'value'}: {error.message}") from error
-    return replace(Settings(), **given)
+        found = find(entry, layer_options(), ctx, inside=" in the layer")
+    found.mistakes += [
+        Mistake(found.where[name], f"{name} holds for all layers; write it beside the list")
+        for name in OF_LIST
+        if name in found.given
+    ]
+    return replace(Settings(), **found.values), found.mistakes
 
 
-def _options() -> list[ConfiguredOption]:
+def layer_options() -> list[ConfiguredOption]:
     """Return the options that a layer of the list may have."""
-    return [param for param in _command().params if isinstance(param, ConfiguredOption) and param.key != "layers"]
+    return [option for option in options_of(_command()) if option.key != "layers"]
 
 
 @cache

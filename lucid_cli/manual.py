@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lucid_cli.config import SECTIONS
+from lucid_cli.mistakes import SECTIONS
 from lucid_cli.usage import TELLING, describe
 
 Usage = dict[str, Any]

@@ -23,7 +23,11 @@ def output_specs(inputs: list[Listed], settings: Settings) -> list[Spec]:
     if settings.out_dir is not None:
         if settings.output is not None:
             raise ArgumentError("-o and --out-dir both say where the output goes; leave one")
+        if settings.bids:
+            return _derivatives(Path(settings.out_dir), inputs, settings)
         return _inside(Path(settings.out_dir), inputs, settings)
+    if settings.bids or settings.desc is not None:
+        raise ArgumentError("--bids and --desc name files in a dataset; give its folder with --out-dir")
     output, folder = str(settings.output), Path(str(settings.output))
     target = parse_spec(output)
     if target.is_pipe and len(inputs) == 1:
@@ -45,7 +49,20 @@ def _inside(folder: Path, inputs: list[Listed], settings: Settings) -> list[Spec
         raise OutputError(f"{folder}: is a folder whose name ends like a file's; name a file, or another folder")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, and the outputs go into a folder; name another one")
-    specs = [parse_spec(str(folder / one.below / _named(one.spec, settings))) for one in inputs]
+    if settings.desc is not None:
+        raise ArgumentError("--desc is a part of BIDS names; give --bids too")
+    return _distinct([parse_spec(str(folder / one.below / _named(one.spec, settings))) for one in inputs], inputs)
+
+
+def _derivatives(folder: Path, inputs: list[Listed], settings: Settings) -> list[Spec]:
+    from lucid_cli.bids import derivative
+
+    if settings.name is not None:
+        raise ArgumentError("--bids and --name both say what outputs are called; leave one")
+    return _distinct([parse_spec(str(folder / derivative(one.spec, settings))) for one in inputs], inputs)
+
+
+def _distinct(specs: list[Spec], inputs: list[Listed]) -> list[Spec]:
     seen: dict[Path, Spec] = {}
     for spec, one in zip(specs, inputs, strict=True):
         other = seen.setdefault(spec.path, one.spec)

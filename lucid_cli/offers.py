@@ -22,16 +22,6 @@ Offer = Callable[[str], list[CompletionItem]]
 _DATASET = re.compile(r"(?P<path>.*\.(?:h5|hdf5))(?P<colon>:{1,2})(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 
 
-KERNELS = names_in("lucid_core.kernels")
-_MODULES = [name.partition("_") for name in names_in("lucid_core.algorithms")]
-"""A module is named after its algorithm and, where that is not NumPy, its engine."""
-ALGORITHMS = ("auto", *sorted({name for name, _, _ in _MODULES}))
-ENGINES = ("auto", "numpy", *sorted({engine for _, _, engine in _MODULES if engine}))
-ACCURACIES = ("componentwise", "normwise")
-DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
-SAMPLES = ("phantom", "ramp", "impulse", "checkerboard", "noise")
-
-
 def matching(names: Iterable[str], start: str) -> list[CompletionItem]:
     """Return the names that begin so."""
     return [CompletionItem(name) for name in names if name.startswith(start)]
@@ -58,7 +48,7 @@ def weights(start: str) -> list[CompletionItem]:
 
 def kernels_or_weights(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
     """Offer named kernels and files of weights."""
-    return [*matching(KERNELS, start), *weights(start)]
+    return [*matching(names_in("lucid_core.kernels"), start), *weights(start)]
 
 
 def workloads(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
@@ -98,9 +88,9 @@ def datasets(start: str) -> list[CompletionItem]:
 
 def settings(ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
     """Offer `section.key=` of every option of the configuration, and behind the sign what the option offers."""
-    from lucid_cli.config import configured
+    from lucid_cli.config import options_of
 
-    options = {f"{option.section}.{option.key}": option for option in configured(ctx) if option.section}
+    options = {f"{option.section}.{option.key}": option for option in options_of(ctx.command) if option.section}
     key, equals, value = start.partition("=")
     if not equals:
         return [CompletionItem(f"{name}=", help=one.help) for name, one in options.items() if name.startswith(start)]

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
-from lucid_cli import offers
+from lucid_cli import names, offers
 from lucid_cli.config import ConfiguredOption, read_config, read_set
 from lucid_cli.types import (
+    Choice,
     Count,
     FileName,
     LayerList,
@@ -24,7 +25,6 @@ from lucid_cli.types import (
     Size,
     Word,
 )
-from lucid_core.padding import LEGAL
 from lucid_core.units import ByteSize, Length
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,8 +33,11 @@ Sizes = int | tuple[int, int, int]
 
 
 def option(section: str, *names: str, **attributes: Any) -> Decorator:
-    """Declare an option of a section of the configuration; "" keeps it out of YAML."""
-    return click.option(*names, cls=ConfiguredOption, section=section, **attributes)
+    """Declare an option of a section of the configuration; "" keeps it out of YAML.
+
+    Where nothing said must be told from the default, which is then None, `show_default` says what holds.
+    """
+    return click.option(*names, cls=ConfiguredOption, section=section, **{"show_default": True, **attributes})
 
 
 def with_options(*groups: Sequence[Decorator]) -> Callable[[Function], Function]:
@@ -52,22 +55,27 @@ LAYER = [
     option("layer", "--in-channels", type=Count(1), help="Input channels; by default those of weights and volume."),
     option("layer", "--out-channels", type=Count(1), help="Output channels; by default those of the weights."),
     option("layer", "--kernel-size", type=Size(1), help="Kernel voxels, such as 3 or 3,3,1."),
-    option("layer", "--stride", type=Size(1), help="Step from output to output voxel. Default 1."),
-    option("layer", "--padding", type=Size(0, ("same", "valid")), help="Voxels, 'same' or 'valid'. Default 0."),
-    option("layer", "--dilation", type=Size(1), help="Step from tap to tap. Default 1."),
-    option("layer", "--groups", type=Count(1), help="Groups of channels that are convolved apart. Default 1."),
+    option("layer", "--stride", type=Size(1), show_default="1", help="Step from output to output voxel."),
+    option(
+        "layer",
+        "--padding",
+        type=Size(0, ("same", "valid")),
+        show_default="0",
+        help="Voxels, 'same' or 'valid'; a named kernel has same.",
+    ),
+    option("layer", "--dilation", type=Size(1), show_default="1", help="Step from tap to tap."),
+    option("layer", "--groups", type=Count(1), show_default="1", help="Groups of channels that are convolved apart."),
     option("layer", "--bias/--no-bias", default=None, help="Whether a bias is added. Default: as the weights have it."),
     option(
         "layer",
         "--padding-mode",
-        type=Word(LEGAL),
-        help="zeros, reflect, replicate, circular, symmetric or renormalize.",
+        type=names.PADDING_MODE,
+        show_default="zeros",
+        help="Or reflect, replicate, circular, symmetric, renormalize; a named kernel has replicate.",
     ),
-    option("layer", "--device", type=Word(("auto", "cpu")), default="cpu", show_default=True, help="Where to compute."),
-    option(
-        "layer", "--dtype", type=click.Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."
-    ),
-    option("layer", "--seed", type=Count(0), help="Seed of random initial weights. Default 0."),
+    option("layer", "--device", type=names.DEVICE, default="cpu", help="Where to compute."),
+    option("layer", "--dtype", type=Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."),
+    option("layer", "--seed", type=Count(0), show_default="0", help="Seed of random initial weights."),
     option(
         "layer",
         "--layers",
@@ -88,99 +96,80 @@ WEIGHTS = [
     option(
         "weights",
         "--weights-axes",
-        type=click.Choice(["zyx", "xyz"]),
-        help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays. Default zyx.",
+        type=Choice(["zyx", "xyz"]),
+        show_default="zyx",
+        help="Order of the kernel axes in the file; xyz for models trained on nibabel arrays.",
     ),
     option(
         "weights",
         "--weights-layout",
-        type=click.Choice(["torch", "keras"]),
-        help="Order of all axes: torch is out, in, kernel; keras is kernel, in, out. Default torch.",
+        type=Choice(["torch", "keras"]),
+        show_default="torch",
+        help="Order of all axes: torch is out, in, kernel; keras is kernel, in, out.",
     ),
-    option(
-        "weights",
-        "--kernel",
-        type=Word(offers.KERNELS),
-        metavar="NAME",
-        help="Such as gaussian; 'kernel list' shows all.",
-    ),
+    option("weights", "--kernel", type=names.KERNEL, metavar="NAME", help="Such as gaussian; 'kernel list' shows all."),
 ]
 
 KERNEL = [
     option("weights", "--sigma", type=LengthType(), help="Standard deviation of the kernel, such as 1.5mm or 2vox."),
     option("weights", "--fwhm", type=LengthType(), help="Full width at half maximum, such as 6mm."),
     option("weights", "--sigma2", type=LengthType(), help="Of the wider Gaussian of dog. Default 1.6 sigma."),
-    option("weights", "--truncate", type=Number(0), help="Sigmas at which a Gaussian is cut off. Default 4."),
+    option("weights", "--truncate", type=Number(0), show_default="4", help="Sigmas at which a Gaussian is cut off."),
     option("weights", "--size", type=LengthType(), help="Size of the kernel, such as 3vox or 6mm."),
     option("weights", "--radius", type=LengthType(), help="Radius of the kernel, such as 5mm."),
-    option(
-        "weights",
-        "--axis",
-        type=Word(("z", "y", "x", "D", "H", "W", "all")),
-        help="Axis of the kernel: z, y or x, also D, H or W; or all, a bank.",
-    ),
+    option("weights", "--axis", type=names.KERNEL_AXIS, help="Of the kernel: z, y, x, also D, H, W; or all, a bank."),
     option("weights", "--order", type=Size(0), help="Order of the derivative along D,H,W, such as 0,0,1."),
-    option("weights", "--neighbours", type=Count(1), help="Of the Laplacian: 6, 18 or 26. Default 6."),
+    option("weights", "--neighbours", type=Count(1), show_default="6", help="Of the Laplacian: 6, 18 or 26."),
     option("weights", "--offset", type=LengthType(signed=True), help="Shift along D,H,W, such as 1,0,-2vox."),
-    option("weights", "--amount", type=Number(), help="Strength of unsharp. Default 1."),
+    option("weights", "--amount", type=Number(), show_default="1", help="Strength of unsharp."),
     option("weights", "--wavelength", type=LengthType(), help="Of a Gabor filter, such as 8mm."),
-    option("weights", "--direction", type=Number(axes=True), help="Of a Gabor filter's wave, D,H,W. Default 0,0,1."),
-    option("weights", "--phase", type=Number(), help="Of a Gabor filter, in degrees. Default 0, a cosine."),
+    option("weights", "--direction", type=Number(axes=True), show_default="0,0,1", help="Of a Gabor filter's wave."),
+    option("weights", "--phase", type=Number(), show_default="0", help="Of a Gabor filter, in degrees; 0 is a cosine."),
     option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
 ]
 """The options of named kernels."""
 
 VOLUME = [
-    option("volume", "--axes", type=Word(), metavar="LETTERS", help="Axes of the array, such as NDHW or zyxc."),
+    option("volume", "--axes", type=names.AXES, metavar="LETTERS", help="Axes of the array, such as NDHW or zyxc."),
     option(
         "volume",
         "--axis4",
-        type=click.Choice(["auto", "batch", "channel"]),
+        type=Choice(["auto", "batch", "channel"]),
         default="auto",
-        show_default=True,
         help="What the 4th axis of a NIfTI is.",
     ),
     option(
         "volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W, such as 2,1,1mm, instead of the file's."
     ),
     option("volume", "--mask", type=FileName(), metavar="FILE", help="Convolve only what is inside, as s(M X) / s(M)."),
-    option("volume", "--outside", type=Number(nan=True), help="Value outside the mask, a number or nan. Default 0."),
+    option("volume", "--outside", type=Number(nan=True), show_default="0", help="Outside the mask: a number or nan."),
     option(
         "volume",
         "--nan",
-        type=click.Choice(["propagate", "renormalize"]),
+        type=Choice(["propagate", "renormalize"]),
         default="propagate",
-        show_default=True,
         help="Missing voxels: renormalize leaves them out, as outside a mask, and fills them in.",
     ),
     option(
         "volume",
         "--normalize",
-        type=Word(),
+        type=names.NORMALIZE,
         shell_complete=offers.normalizations,
         metavar="HOW",
         help="Scale the input first, inside the mask: zscore, minmax or percentile:1,99.",
     ),
-    option(
-        "volume",
-        "--out-dtype",
-        type=Word(offers.DTYPES),
-        default="float32",
-        show_default=True,
-        help="Type of output values.",
-    ),
+    option("volume", "--out-dtype", type=names.OUT_DTYPE, default="float32", help="Type of output values."),
     option(
         "volume",
         "--cast",
-        type=click.Choice(["error", "clip", "rescale"]),
+        type=Choice(["error", "clip", "rescale"]),
         default="error",
-        show_default=True,
         help="What to do with values an integer output cannot hold.",
     ),
     option(
         "volume",
         "--compression",
-        type=Word(("none", *"123456789")),
+        type=names.COMPRESSION,
         metavar="none|1..9",
         help="Of .nii.gz, .nii.zst, HDF5 outputs.",
     ),
@@ -189,14 +178,7 @@ VOLUME = [
 ]
 
 PLANNING = [
-    option(
-        "run",
-        "--accuracy",
-        type=Word(offers.ACCURACIES),
-        default="componentwise",
-        show_default=True,
-        help="Or normwise.",
-    ),
+    option("run", "--accuracy", type=names.ACCURACY, default="componentwise", help="Or normwise."),
     option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
     option("run", "--max-memory", type=MemorySize(), help="Most memory of the whole process, such as 512M or 2GiB."),
     option("run", "--tile", type=Size(1), help="Output voxels computed at a time; changes no result."),
@@ -204,12 +186,11 @@ PLANNING = [
     option(
         "run",
         "--algorithm",
-        type=Word(offers.ALGORITHMS),
+        type=names.ALGORITHM,
         default="auto",
-        show_default=True,
         help="Or direct, fft, gemm, separable, winograd.",
     ),
-    option("run", "--engine", type=Word(offers.ENGINES), default="auto", show_default=True, help="Or numpy, numba."),
+    option("run", "--engine", type=names.ENGINE, default="auto", help="Or numpy, numba."),
 ]
 
 CONFIG = [
@@ -241,9 +222,8 @@ TALK = [
     option(
         "run",
         "--progress",
-        type=click.Choice(["auto", "bar", "log", "json", "none"]),
+        type=Choice(["auto", "bar", "log", "json", "none"]),
         default="auto",
-        show_default=True,
         help="auto is a bar on a terminal, else a line every 10 % or 30 s.",
     ),
     option("run", "-q", "--quiet", is_flag=True, help="Print nothing but errors."),
@@ -289,6 +269,14 @@ OUTPUT = [
         "--provenance/--no-provenance",
         default=True,
         help="Keep in NIfTI and HDF5 outputs what they were made from. Default: do.",
+    ),
+    option("run", "--bids", is_flag=True, help="Make --out-dir a BIDS derivative dataset: names and metadata."),
+    option("run", "--desc", type=Word(), metavar="LABEL", help="Label of desc- in BIDS names. Default: the kernel."),
+    option(
+        "run",
+        "--skull-stripped/--no-skull-stripped",
+        default=None,
+        help="For --bids, where the metadata of a derivative does not say it.",
     ),
     option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
     option(
@@ -368,11 +356,19 @@ class Settings:
     fail_fast: bool = False
     dry_run: bool = False
     provenance: bool = True
+    bids: bool = False
+    desc: str | None = None
+    skull_stripped: bool | None = None
     sidecar: bool = False
     report: str | None = None
     progress: str = "auto"
     quiet: bool = False
     verbose: bool = False
+
+    @property
+    def has_sidecar(self) -> bool:
+        """Whether a sidecar is written beside every output."""
+        return self.sidecar or self.bids
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> "Settings":

@@ -28,9 +28,9 @@ def sidecar_path(spec: Spec) -> Path:
     return spec.path.with_name(f"{spec.stem}.json")
 
 
-def sidecar(found: dict[str, Any]) -> bytes:
-    """Return a sidecar that holds provenance."""
-    return (json.dumps({SIDECAR_KEY: found}, indent=2) + "\n").encode()
+def sidecar(found: dict[str, Any], metadata: dict[str, Any]) -> bytes:
+    """Return a sidecar that holds metadata and provenance."""
+    return (json.dumps(metadata | {SIDECAR_KEY: found}, indent=2) + "\n").encode()
 
 
 def parse(content: str) -> dict[str, Any] | None:

@@ -96,7 +96,7 @@ class Single:
         if out is None:
             return []
         settings = self.recipe.settings
-        paths = [*format_of(out).files(out), *([sidecar_path(out)] if settings.sidecar else [])]
+        paths = [*format_of(out).files(out), *([sidecar_path(out)] if settings.has_sidecar else [])]
         made = settings.out_dir is not None
         return [check_target(path, self.protected, settings.overwrite, make_folder=made) for path in paths]
 

@@ -1,9 +1,11 @@
-"""Types of option values. Each takes a string, from the command line or the environment, or what YAML holds."""
+"""Types of option values. Each takes a string, from the command line or the environment, or what YAML holds.
+
+`schema` returns what a type takes as a JSON Schema (draft 2020-12), as far as that can say it.
+"""
 
 import json
 import math
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -11,10 +13,24 @@ from click.shell_completion import CompletionItem
 
 from lucid_cli import offers
 from lucid_core.errors import ArgumentError
-from lucid_core.units import ByteSize, Length
+from lucid_core.registry import did_you_mean
+from lucid_core.units import NUMBER, SIZE, ByteSize, Length, length_pattern
 
 MOST = 2**62
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,18})")
+_NUMBER = re.compile(rf"[-+]?{NUMBER}")
+
+Schema = dict[str, Any]
+
+
+def text_schema(pattern: str) -> Schema:
+    """Return the schema of a text that a pattern matches, with spaces round it."""
+    return {"type": "string", "pattern": rf"^\s*(?:{pattern})\s*$"}
+
+
+def _integers(least: int) -> str:
+    """Return the pattern of an integer of at least `least`, 0 or 1, written plainly."""
+    return r"\+?[1-9]\d{0,18}" + ("" if least else "|[-+]?0")
 
 
 def _integer(value: Any) -> int | None:
@@ -24,6 +40,21 @@ def _integer(value: Any) -> int | None:
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         return int(value)
     return None
+
+
+class Choice(click.Choice):
+    """One of some words; a slip is met with the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word or fail with the legal ones and the nearest."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(error.message + did_you_mean(str(value), self.choices), param, ctx)
+
+    def schema(self) -> Schema:
+        """Return the legal words."""
+        return {"enum": list(self.choices)}
 
 
 class Count(click.ParamType):
@@ -40,6 +71,11 @@ class Count(click.ParamType):
         if number is None or not self.least <= number <= MOST:
             self.fail(f"{value!r} is not an integer of at least {self.least}.", param, ctx)
         return number
+
+    def schema(self) -> Schema:
+        """Return an integer, or one as a text."""
+        number = {"type": "integer", "minimum": self.least, "maximum": MOST}
+        return {"anyOf": [number, text_schema(_integers(self.least))]}
 
 
 class Size(click.ParamType):
@@ -60,9 +96,23 @@ class Size(click.ParamType):
         numbers = [_integer(part) for part in parts]
         legal = all(number is not None and self.least <= number <= MOST for number in numbers)
         if len(numbers) not in (1, 3) or not legal:
-            words = "".join(f", or {word!r}" for word in self.words)
-            self.fail(f"{value!r} is not an integer of at least {self.least} or three (D,H,W){words}.", param, ctx)
+            words = "".join(f", or {word!r}" for word in self.words) + "."
+            words += did_you_mean(value, self.words) if isinstance(value, str) else ""
+            self.fail(f"{value!r} is not an integer of at least {self.least} or three (D,H,W){words}", param, ctx)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+    def schema(self) -> Schema:
+        """Return an integer, a list of one or three, or these as a text; or one of the words."""
+        one = Count(self.least).schema()
+        text = rf"\s*(?:{_integers(self.least)})\s*"
+        return {
+            "anyOf": [
+                *one["anyOf"],
+                text_schema(f"{text}[,x]{text}[,x]{text}"),
+                *({"const": word} for word in self.words),
+                *({"type": "array", "items": one, "minItems": count, "maxItems": count} for count in (1, 3)),
+            ]
+        }
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the words."""
@@ -93,14 +143,27 @@ class Number(click.ParamType):
             self.fail(f"{value!r} is not {wanted}{least}.", param, ctx)
         return tuple(numbers) if self.axes else numbers[0]
 
+    def schema(self) -> Schema:
+        """Return a number or a list of one, with `axes` a list of three; or these as a text."""
+        sign = r"\+?" if self.least >= 0 else "[-+]?"
+        bound = {"minimum": self.least} if self.least > -math.inf else {}
+        one = {"anyOf": [{"type": "number", **bound}, text_schema(sign + NUMBER)]}
+        count = 3 if self.axes else 1
+        several = {"type": "array", "items": one, "minItems": count, "maxItems": count}
+        if self.axes:
+            return {"anyOf": [text_schema(r"\s*,\s*".join([sign + NUMBER] * 3)), several]}
+        return {"anyOf": [*one["anyOf"], several, *([text_schema("[nN][aA][nN]")] if self.nan else [])]}
+
 
 def _number(value: Any) -> float | None:
     """Return a finite number written plainly, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        return None
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
     return number if math.isfinite(number) else None
 
@@ -136,6 +199,10 @@ class LengthType(click.ParamType):
         except ArgumentError as error:
             self.fail(f"{error}.", param, ctx)
 
+    def schema(self) -> Schema:
+        """Return one number or three with a unit."""
+        return text_schema(length_pattern(signed=self.signed))
+
 
 class MemorySize(click.ParamType):
     """A size in memory with its unit: `512M`, `2G`, `1GiB`."""
@@ -149,6 +216,10 @@ class MemorySize(click.ParamType):
         except ArgumentError as error:
             self.fail(f"{error}.", param, ctx)
 
+    def schema(self) -> Schema:
+        """Return a number with a unit."""
+        return text_schema(SIZE)
+
 
 class NestedList(click.ParamType):
     """A name, or a nested list of numbers, which in YAML may stand as one."""
@@ -159,18 +230,19 @@ class NestedList(click.ParamType):
         """Return the name, or the list as JSON."""
         return json.dumps(value) if isinstance(value, list) else str(Word().convert(value, param, ctx))
 
+    def schema(self) -> Schema:
+        """Return a name or a list."""
+        return {"anyOf": [*Word().schema()["anyOf"], {"type": "array"}]}
+
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer files of weights."""
         return offers.weights(incomplete)
 
 
 class Word(click.ParamType):
-    """A name or a whole number, checked where its meaning is known. `names` are the legal ones, where they are few."""
+    """A name or a whole number, checked where its meaning is known."""
 
     name = "name"
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self.names = tuple(names)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the string."""
@@ -178,9 +250,9 @@ class Word(click.ParamType):
             self.fail(f"{value!r} is not a name.", param, ctx)
         return str(value)
 
-    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Offer the names."""
-        return offers.matching(self.names, incomplete)
+    def schema(self) -> Schema:
+        """Return a text or an integer."""
+        return {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]}
 
 
 class FileName(Word):
@@ -189,7 +261,6 @@ class FileName(Word):
     name = "file"
 
     def __init__(self, offer: offers.Offer = offers.volumes, *, written: bool = False) -> None:
-        super().__init__()
         self.offer = offer
         self.written = written
 
@@ -205,13 +276,21 @@ class LayerList(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Return the entries."""
-        from lucid_cli.config import parse_yaml
+        from lucid_cli.plain_yaml import read
 
         if isinstance(value, str):
-            value = parse_yaml(value, "layers")
+            document = read(value)
+            if document.mistakes:
+                self.fail(f"{document.mistakes[0].text}.", param, ctx)
+            value = document.value
         if not isinstance(value, (list, tuple)) or not value:
             self.fail(f"{value!r} is not a list of layers, such as [{{weights: a.npz}}, relu].", param, ctx)
         return tuple(value)
+
+    def schema(self) -> Schema:
+        """Return a list of what the schema defines as a layer, or one as a text."""
+        layers = {"type": "array", "items": {"$ref": "#/$defs/entry"}, "minItems": 1}
+        return {"anyOf": [layers, {"type": "string", "pattern": r"^\s*\["}]}
 
 
 LISTS = (LayerList, NestedList, Number, Size)

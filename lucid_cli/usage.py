@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from lucid_cli.failures import MEANINGS
-from lucid_cli.types import Count, FileName, Number, Size, Word
+from lucid_cli.names import Name
+from lucid_cli.types import Count, FileName, Number, Size
 from lucid_core import __version__
 
 SCHEMA = "lucid-conv3d/usage-1"
@@ -98,15 +99,23 @@ def _metavar(option: click.Option) -> str:
 def _value(param: click.Parameter, ctx: click.Context) -> dict[str, Any]:
     """Return what is legal as the value of a parameter."""
     choices = _choices(param.type)
-    default = param.get_default(ctx, call=False)
     return {
         "type": _type(param, choices),
         "required": param.required,
-        "default": default if isinstance(default, (str, int, float)) else None,
+        "default": _default(param, ctx),
         "choices": choices,
         "words": _words(param.type),
         "range": _range(param.type),
     }
+
+
+def _default(param: click.Parameter, ctx: click.Context) -> str | float | None:
+    """Return the default, or what holds instead of one, as the help says."""
+    shown = getattr(param, "show_default", None)
+    if isinstance(shown, str):
+        return int(shown) if shown.isdecimal() else shown
+    default = param.get_default(ctx, call=False)
+    return default if isinstance(default, (str, int, float)) else None
 
 
 def _type(param: click.Parameter, choices: list[str] | None) -> str:
@@ -123,7 +132,7 @@ def _choices(kind: click.ParamType) -> list[str] | None:
     """Return the values that are legal, where they are few."""
     if isinstance(kind, click.Choice):
         return list(map(str, kind.choices))
-    return list(kind.names) if isinstance(kind, Word) and kind.names else None
+    return list(kind.legal) if isinstance(kind, Name) else None
 
 
 def _words(kind: click.ParamType) -> list[str]:

@@ -64,7 +64,7 @@ def shared(settings: Settings, jobs: int) -> Settings:
     if limit is None or (jobs == 1 and settings.max_memory is None):
         return settings
     common = machine.resident_bytes() or 0
-    share = max(1, common + max(0, limit - common) // jobs - PRIVATE_BYTES)
+    share = max(1, min(limit, common + (limit - common) // jobs - PRIVATE_BYTES))
     return replace(settings, max_memory=ByteSize(share, format_bytes(share)))
 
 

@@ -6,6 +6,8 @@ by `python -m tests.benchmarks.rates`, which prints them anew.
 """
 
 import os
+import platform
+import re
 import resource
 from dataclasses import dataclass
 from functools import cache
@@ -99,35 +101,52 @@ def vectors() -> Vectors | None:
 _CGROUP = Path("/sys/fs/cgroup")
 
 
+def processor() -> str:
+    """Return the processor's name."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
 def cores() -> int:
-    """Return the cores this process may use: its affinity, less where a cgroup or SLURM allows fewer."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores this process may use: the least of `core_limits`."""
+    return max(1, min(core_limits().values()))
+
+
+def core_limits() -> dict[str, int]:
+    """Return how many cores each of these allows: the affinity of the process, SLURM and a cgroup where there are."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = {"affinity": affinity}
     slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if slurm.isdigit() and int(slurm) > 0:
-        allowed = min(allowed, int(slurm))
+        limits["SLURM_CPUS_PER_TASK"] = int(slurm)
     quota = _read(_CGROUP / "cpu.max").split()
     if len(quota) == 2 and quota[0].isdigit():
-        allowed = min(allowed, max(1, int(quota[0]) // int(quota[1])))
-    return max(1, allowed)
+        limits["cgroup"] = max(1, int(quota[0]) // int(quota[1]))
+    return limits
 
 
 def available_bytes() -> int | None:
-    """Return the memory this process can still take: free memory, less where a cgroup or `ulimit -v` allows less.
+    """Return the memory this process can still take: the least of `memory_limits`, None where nothing says it."""
+    return min(memory_limits().values(), default=None)
+
+
+def memory_limits() -> dict[str, int]:
+    """Return the bytes that each of these leaves: free memory, `ulimit -v` and a cgroup where there are.
 
     Cached files count as free: the kernel drops them when memory is wanted.
     """
-    limits = []
+    limits = {}
     for line in _read(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemAvailable:"):
-            limits.append(int(line.split()[1]) * 1024)
+            limits["free memory"] = int(line.split()[1]) * 1024
     space, virtual = resource.getrlimit(resource.RLIMIT_AS)[0], virtual_bytes()
     if space != resource.RLIM_INFINITY and virtual is not None:
-        limits.append(max(0, space - virtual))
+        limits["ulimit -v"] = max(0, space - virtual)
     most, used = _read(_CGROUP / "memory.max").strip(), _read(_CGROUP / "memory.current").strip()
     if most.isdigit() and used.isdigit():
         cached = [line.split()[1] for line in _read(_CGROUP / "memory.stat").splitlines() if "inactive_file " in line]
-        limits.append(max(0, int(most) - int(used) + sum(map(int, cached))))
-    return min(limits) if limits else None
+        limits["cgroup"] = max(0, int(most) - int(used) + sum(map(int, cached)))
+    return limits
 
 
 def resident_bytes() -> int | None:

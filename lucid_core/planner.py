@@ -7,7 +7,7 @@ threads and the memory limit too, which is allowed, because no result depends on
 from collections.abc import Sequence
 
 from lucid_core import compiled, machine
-from lucid_core.algorithms import algorithms, member
+from lucid_core.algorithms import algorithm_names, algorithms, member
 from lucid_core.arguments import integer, triple
 from lucid_core.cutting import fit, tile_count
 from lucid_core.errors import ArgumentError
@@ -50,7 +50,7 @@ def plan(
     """
     choose("engine", engine, ("auto", *ENGINES))
     choose("accuracy", accuracy, ACCURACIES)
-    choose("algorithm", algorithm, ("auto", *sorted({one.name for one in algorithms().values()})))
+    choose("algorithm", algorithm, ("auto", *algorithm_names()))
     if engine == "numba":
         compiled.require()
     threads = integer("threads", 0 if threads is None else threads, 0) or machine.cores()

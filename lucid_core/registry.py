@@ -31,9 +31,10 @@ def members(package: str) -> dict[str, ModuleType]:
 
 
 def did_you_mean(name: str, legal: Iterable[str]) -> str:
-    """Return ' Did you mean ...?' for the nearest legal name, or '' where none is near."""
-    near = difflib.get_close_matches(name, list(legal), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    """Return ' Did you mean ...?' for the nearest legal name, capitals or not, or '' where none is near."""
+    by_lower = {one.lower(): one for one in legal}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def choose(kind: str, name: str, legal: Iterable[str]) -> str:

@@ -15,9 +15,10 @@ MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "nm": 1e-6}
 SHORTEST, LONGEST = 1e-6, 1e9
 """Numbers a length may hold, in its unit."""
 
-_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_LENGTH = re.compile(rf"({_NUMBER}(?:[,x]{_NUMBER}){{0,2}})\s*([a-zµ]*)")
-_OFFSET = re.compile(rf"([-+]?{_NUMBER}(?:[,x][-+]?{_NUMBER}){{0,2}})\s*([a-zµ]*)")
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+"""A number without its sign, as a regular expression."""
+_LENGTH = re.compile(rf"({NUMBER}(?:[,x]{NUMBER}){{0,2}})\s*([a-zµ]*)")
+_OFFSET = re.compile(rf"([-+]?{NUMBER}(?:[,x][-+]?{NUMBER}){{0,2}})\s*([a-zµ]*)")
 _LEGAL = "write it like 1.5mm, 800um, 2vox or 3,5,3vox"
 
 Spacing = tuple[float, float, float]
@@ -74,6 +75,13 @@ class Length:
         return d, h, w
 
 
+def length_pattern(*, signed: bool = False) -> str:
+    """Return a regular expression of the lengths that `Length.parse` reads, but for their size."""
+    number = f"[-+]?{NUMBER}" if signed else NUMBER
+    units = "|".join([*MM_PER_UNIT, "µm", "vox"])
+    return rf"{number}(?:[,x]{number}[,x]{number})?\s*(?:{units})"
+
+
 def _plain(value: float) -> str:
     """Return a number with as many digits as tell it from others."""
     short = f"{value:.10g}"
@@ -82,7 +90,8 @@ def _plain(value: float) -> str:
 
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BYTES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)\s*([kmgt]i?)b?", re.IGNORECASE)
+SIZE = r"(\d+\.?\d*|\.\d+)\s*([kKmMgGtT][iI]?)[bB]?"
+"""A size in memory, as a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class ByteSize:
     @classmethod
     def parse(cls, text: str) -> "ByteSize":
         """Read a number with its unit; a bare number is an `ArgumentError`."""
-        match = _SIZE.fullmatch(text.strip())
+        match = re.fullmatch(SIZE, text.strip())
         if not match:
             raise ArgumentError(f"{text!r} is not a size in memory: write it like 512M, 2G or 1GiB")
         return cls(int(float(match[1]) * _BYTES[match[2].lower()]), text.strip())

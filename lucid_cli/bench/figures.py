@@ -1,11 +1,9 @@
 """What the machine itself does, measured in the same run: times mean little without it."""
 
 import platform
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ def figures(threads: int, rounds: int, quick: bool) -> dict[str, Any]:
         seconds = medians({"copy": volume.copy, "sgemm": lambda: a @ b}, rounds)
     vectors = machine.vectors()
     return {
-        "cpu": _cpu(),
+        "cpu": machine.processor(),
         "cores": machine.cores(),
         "vector_bits": None if vectors is None else 8 * vectors.bytes,
         "copy_gb_s": 2 * volume.nbytes / seconds["copy"] / 1e9,
@@ -53,15 +51,6 @@ def _blas_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         setter(before)
-
-
-def _cpu() -> str:
-    """Return the processor's name."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _packages() -> dict[str, str | None]:

@@ -8,7 +8,7 @@ import click
 from lucid_cli import offers
 from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, KERNEL, Settings, option, with_options
-from lucid_cli.types import FileName, LengthType, Word
+from lucid_cli.types import Choice, FileName, LengthType, Word
 
 LIST_EPILOG = """\b
 Examples:
@@ -29,10 +29,8 @@ Examples:
   lucid-conv3d kernel show log --sigma 2mm --spacing 1mm
 """
 MADE_FOR = [
-    option(
-        "weights", "--weights-axes", type=click.Choice(["zyx", "xyz"]), help="Order of the axes in a file of weights."
-    ),
-    option("weights", "--weights-layout", type=click.Choice(["torch", "keras"]), help="Order of all axes in the file."),
+    option("weights", "--weights-axes", type=Choice(["zyx", "xyz"]), help="Order of the axes in a file of weights."),
+    option("weights", "--weights-layout", type=Choice(["torch", "keras"]), help="Order of all axes in the file."),
     option("volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W of the volume, such as 2,1,1mm."),
 ]
 OVERWRITE = option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing file.")

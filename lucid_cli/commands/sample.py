@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from lucid_cli import offers
+from lucid_cli import names
 from lucid_cli.options import DEBUG, with_options
-from lucid_cli.types import Count, FileName, LengthType, Size, Word
+from lucid_cli.types import Count, FileName, LengthType, Size
 
 EPILOG = """\b
 Examples:
@@ -17,7 +17,7 @@ Examples:
 
 
 @click.command(name="sample", epilog=EPILOG)
-@click.argument("kind", type=Word(offers.SAMPLES), default="phantom", metavar=f"[{'|'.join(offers.SAMPLES)}]")
+@click.argument("kind", type=names.SAMPLE, default="phantom", metavar=f"[{'|'.join(names.SAMPLE.legal)}]")
 @click.option(
     "-o",
     "--output",
@@ -33,7 +33,7 @@ Examples:
     "--out-dtype",
     "--dtype",
     "dtype",
-    type=Word(offers.DTYPES),
+    type=names.OUT_DTYPE,
     default="float32",
     show_default=True,
     help="Type of the values.",

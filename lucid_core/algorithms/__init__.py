@@ -94,6 +94,11 @@ def algorithms() -> dict[str, Algorithm]:
     return {name: module.ALGORITHM for name, module in members(__name__).items()}
 
 
+def algorithm_names() -> list[str]:
+    """Return the names of the algorithms; one may be of several engines."""
+    return sorted({one.name for one in algorithms().values()})
+
+
 def member(name: str, engine: str) -> Algorithm:
     """Return the algorithm of this name that runs on this engine."""
     return next(one for one in algorithms().values() if (one.name, one.engine) == (name, engine))

@@ -1,6 +1,7 @@
 """How the kernels are compiled: without the GIL, and kept on disk where there is a folder to keep them in."""
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -12,6 +13,7 @@ from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 
 from lucid_core.machine import vectors
+from lucid_core.registry import members
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
@@ -44,6 +46,27 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         """Keep a compiled kernel where possible."""
         with suppress(Exception):  # the index is read before it is written, and may be damaged
             super().save_overload(sig, data)
+
+    def kept(self) -> int:
+        """Return how many kernels are kept for these sources and this processor."""
+        try:
+            return len(self._cache_file._load_index())
+        except Exception:  # as damaged as any file
+            return 0
+
+
+def kept() -> tuple[str | None, int]:
+    """Return the folder where compiled kernels are kept, None where none can be written, and how many are there."""
+    modules = members(__name__.rpartition(".")[0]).values()
+    caches = {
+        id(one): one for one in map(_cache_of, itertools.chain(*(vars(module).values() for module in modules))) if one
+    }
+    return next((one.cache_path for one in caches.values()), None), sum(one.kept() for one in caches.values())
+
+
+def _cache_of(member: Any) -> _Cache | None:
+    found = getattr(member, "_cache", None)
+    return found if isinstance(found, _Cache) else None
 
 
 @cache

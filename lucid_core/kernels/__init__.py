@@ -89,7 +89,12 @@ def taps(name: str, **options: Any) -> Taps:
     """
     kernel = named_kernel(name)
     for option in options:
-        if option not in kernel.options:
-            legal = f"it takes {', '.join(kernel.options)}" if kernel.options else "it takes no options"
-            raise ArgumentError(f"the kernel {name!r} has no {option}: {legal}")
+        check_option(kernel, option)
     return kernel.make(**options)
+
+
+def check_option(kernel: NamedKernel, option: str) -> None:
+    """Raise `ArgumentError` for an option that a kernel does not take."""
+    if option not in kernel.options:
+        legal = f"it takes {', '.join(kernel.options)}" if kernel.options else "it takes no options"
+        raise ArgumentError(f"the kernel {kernel.name!r} has no {option}: {legal}")

@@ -278,6 +278,15 @@ def test_regions_change_nothing(folder, many_regions, monkeypatch, held, shape):
             assert part["differing"] == 0
 
 
+def test_only_volumes_with_channels_are_decompressed_to_the_disk(folder, monkeypatch):
+    monkeypatch.setattr("lucid_cli.budget.shutil.disk_usage", lambda path: type("Usage", (), {"free": 0}))
+    make_nifti("a.nii.gz", noise(3, 4, 5, 1, 6))
+    make_nifti("b.nii.gz", noise(3, 4, 5, 2, 6))
+    assert verdicts("a.nii.gz", "a.nii.gz") == {}
+    result = run("compare", "b.nii.gz", "b.nii.gz")
+    assert (result.code, "the decompressed input: 5.6 KiB" in result.err) == (6, True), result.err
+
+
 @pytest.mark.parametrize("suffix", (".nii", ".nii.gz", ".npy", ".h5"))
 def test_memory_is_bounded(folder, suffix):
     """A volume of 256 MB; the least that a process takes is some 50 MB."""
@@ -349,7 +358,9 @@ def test_units_change_where_a_voxel_lies(folder):
     make_nifti("a.nii", stored, sform=moved(), edit=lambda header: header.set_xyzt_units("mm", "sec"))
     make_nifti("b.nii", stored, sform=moved(), edit=lambda header: header.set_xyzt_units("micron", "sec"))
     make_nifti("c.nii", stored, sform=moved(), edit=lambda header: header.set_xyzt_units("mm", "msec"))
-    assert "space_unit mm and micron" in geometry("a.nii", "b.nii")["lines"]
+    found = geometry("a.nii", "b.nii")
+    assert "space_unit mm and micron" in found["lines"]
+    assert found["sform"]["corners_mm"] == pytest.approx(0.999 * math.sqrt(1 + 2**2 + 3**2))
     assert "spacing 1x1x1 and 0.001x0.001x0.001 mm" in geometry("a.nii", "b.nii")["lines"]
     assert geometry("a.nii", "c.nii")["lines"] == ["time_unit sec and msec"]
 
@@ -488,7 +499,7 @@ def test_the_file_that_cannot_be_read_is_named(folder):
 
 
 def test_a_damaged_file_is_never_the_same(folder):
-    make_volume("a.nii", noise(*SIZE))
+    make_volume("a.nii", np.zeros((12, 256, 256)))  # so long that its end is not read with its last voxel
     data = bytearray(gzip.compress((folder / "a.nii").read_bytes(), mtime=0))
     data[-6] ^= 1
     (folder / "b.nii.gz").write_bytes(data)

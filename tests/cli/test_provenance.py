@@ -96,7 +96,7 @@ class TestWhatIsKept:
         ok("apply", "scan.nii", "-o", "a.nii", *KERNEL)
         ok("apply", "a.nii", "-o", "b.nii", *KERNEL)
         assert kept("b.nii")["input"] == "a.nii"
-        assert [one.get_content() for one in nib.load("b.nii").header.extensions][0] == b"said by another"
+        assert next(one.get_content() for one in nib.load("b.nii").header.extensions) == b"said by another"
 
     @pytest.mark.parametrize("out", ("out.npy", "out.nii.gz", "out.img"))
     def test_a_sidecar_where_it_is_asked_for(self, scan, out):

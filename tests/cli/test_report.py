@@ -66,7 +66,7 @@ def check_common(report, command, status):
     assert (report["command"], report["status"]) == (command, status)
     assert report["layer"] == LAYER
     (item,) = report["items"]
-    assert list(item) == ITEM
+    assert list(item) == [*ITEM, *["provenance"] * (status == "ok")]
     assert item["input"] == {
         "path": "scan.nii.gz",
         "format": "nifti",

@@ -148,7 +148,7 @@ def test_every_voxel_of_a_plain_file_is_read_once(folder, monkeypatch, suffix):
 
 
 class TestPipes:
-    KERNEL = ("--kernel", "gaussian", "--sigma", "1vox", "-q")
+    KERNEL = ("--kernel", "gaussian", "--sigma", "1vox", "-q", "--no-provenance")
 
     def through(self, data, *args):
         """Run the command line as a program with bytes on its stdin."""
@@ -171,7 +171,7 @@ class TestPipes:
     def test_channels_and_batches_go_through(self, folder, tile):
         save_weights("w.npz", noise(3, 1, 3, 3, 3))
         make_volume("a.nii", noise(2, *SIZE))
-        layer = ("--weights", "w.npz", "--in-channels", 1, "--tile", tile, *LAYER)
+        layer = ("--weights", "w.npz", "--in-channels", 1, "--tile", tile, *LAYER, "--no-provenance")
         ok("apply", "a.nii", "-o", "b.nii", *layer)
         code, out, err = self.through((folder / "a.nii").read_bytes(), "-", "-o", "-", *layer)
         assert (code, err, out == (folder / "b.nii").read_bytes()) == (0, "", True)
@@ -179,15 +179,17 @@ class TestPipes:
     def test_channels_of_a_stream_come_in(self, folder):
         save_weights("w.npz", noise(1, 2, 3, 3, 3))
         make_volume("a.nii", noise(2, *SIZE))
-        ok("apply", "a.nii", "-o", "b.nii", "--weights", "w.npz", *LAYER)
-        code, out, err = self.through((folder / "a.nii").read_bytes(), "-", "-o", "-", "--weights", "w.npz", *LAYER)
+        layer = ("--weights", "w.npz", *LAYER, "--no-provenance")
+        ok("apply", "a.nii", "-o", "b.nii", *layer)
+        code, out, err = self.through((folder / "a.nii").read_bytes(), "-", "-o", "-", *layer)
         assert (code, err, out == (folder / "b.nii").read_bytes()) == (0, "", True)
 
     def test_it_is_a_true_stream(self, folder):
         """The first planes come out while the last ones have not been put in."""
         data = make_volume("a.nii", noise(400, 64, 64)).read_bytes()
         options = {"text": False, "stdin": subprocess.PIPE, "bufsize": 0}
-        with program("apply", "-", "-o", "-", "--kernel", "identity", "-q", "--tile", "1,99,99", **options) as process:
+        args = ("--kernel", "identity", "-q", "--tile", "1,99,99", "--no-provenance")
+        with program("apply", "-", "-o", "-", *args, **options) as process:
             half, gate = len(data) // 2, threading.Event()
 
             def feed():

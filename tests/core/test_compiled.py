@@ -352,9 +352,11 @@ def kept(folder, kind=""):
 def test_a_kernel_is_compiled_once_and_taken_from_the_cache(tmp_path):
     counted = FIND + "\nfrom lucid_core.compiled.winograd import largest as kernel"
     counted += "\nprint(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))"
-    for hits, misses in ((0, 1), (1, 0)):
-        printed = alone(counted, "float32", NUMBA_CACHE_DIR=str(tmp_path))
-        assert printed.split() == ["4.5", str(hits), str(misses)]
+    counted = "from lucid_core.compiled import jit\nprint(jit.kept()[1])\n" + counted + "\nprint(*jit.kept())"
+    for before, hits, misses in ((0, 0, 1), (1, 1, 0)):
+        printed = alone(counted, "float32", NUMBA_CACHE_DIR=str(tmp_path)).split()
+        assert printed[:4] == [str(before), "4.5", str(hits), str(misses)]
+        assert printed[4].startswith(str(tmp_path)) and printed[5] == "1"
     assert len(kept(tmp_path)) == 2
 
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import click
 import numpy as np
 
 from lucid_cli import describe, nifti_header, report
 from lucid_cli.commands import apply
-from lucid_cli.config import ConfiguredOption, flatten, load_yaml
+from lucid_cli.config import load as load_yaml
+from lucid_cli.config import options_of
 from lucid_cli.formats import hdf5, parse_spec
 from lucid_cli.formats.nifti import NiftiSource
 from lucid_cli.job import Job, item, prepare
 from lucid_cli.layer import Recipe, recipe
+from lucid_cli.mistakes import find
 from lucid_cli.options import Settings
 from lucid_cli.volumes import Reading
 from lucid_cli.weight_files import hdf5 as weights_hdf5
@@ -78,21 +79,12 @@ def weights(path: Path) -> None:
 
 
 def configuration(path: Path) -> None:
-    """Read a configuration, and convert each of its values by itself as `apply` does."""
-    options = [one for one in apply.command.params if isinstance(one, ConfiguredOption)]
-    values = flatten(load_yaml(path), options, str(path))
+    """Read a configuration as `apply` does, and refuse it for everything that is wrong."""
+    document = load_yaml(path)
     context = apply.command.make_context("apply", [])
-    for one in options:
-        if one.key in values:
-            _convert(one, context, values[one.key])
-
-
-def _convert(one: ConfiguredOption, context: Any, value: Any) -> None:
-    """Convert one value; the usage errors of click are refusals."""
-    try:
-        one.process_value(context, value)
-    except click.UsageError as error:
-        raise InputError(error.format_message()) from error
+    found = find(document.value, options_of(apply.command), context, known=document.mistakes)
+    if found.mistakes:
+        raise InputError("; ".join(f"{document.place(one)} {one.text}" for one in found.mistakes))
 
 
 class Here:

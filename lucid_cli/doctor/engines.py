@@ -1,0 +1,36 @@
+"""The engines that can compute here: NumPy always, and Numba where it is installed."""
+
+from lucid_cli.doctor.findings import NOTE, PROBLEM, Finding
+from lucid_core import blas, compiled
+
+
+def find() -> list[Finding]:
+    """Look at each engine, and at what it depends on."""
+    return [_numpy(), _numba()]
+
+
+def _numpy() -> Finding:
+    if blas.controls() is None:
+        words = "ready, but its BLAS cannot be held at one thread, so that the same run may give other last digits"
+        return Finding("numpy", words, PROBLEM, "export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1")
+    return Finding("numpy", "ready, its BLAS held at one thread a tile")
+
+
+def _numba() -> Finding:
+    if compiled.refusal() is None:
+        compiled.importable()
+    refusal = compiled.refusal()
+    if refusal is not None:
+        broken = compiled.installed()
+        advice = "install what it needs, or do without: --engine numpy" if broken else "it is several times as fast"
+        return Finding("numba", refusal, PROBLEM if broken else NOTE, advice)
+    from lucid_core.compiled import jit
+
+    folder, count = jit.kept()
+    if folder is None:
+        advice = "name a folder where they can be kept: export NUMBA_CACHE_DIR=/FOLDER"
+        return Finding("numba", "ready, but every process compiles its kernels anew, for seconds", PROBLEM, advice)
+    if not count:
+        advice = "the first run with a kind of layer takes some seconds more, and the next ones do not"
+        return Finding("numba", f"ready; no kernel is compiled yet, they will be kept in {folder}", NOTE, advice)
+    return Finding("numba", f"ready; {count} compiled kernels are kept in {folder}")
