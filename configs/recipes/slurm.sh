@@ -7,6 +7,7 @@
 #SBATCH --mem=4G
 #SBATCH --time=01:00:00
 set -eu
+: "${SLURM_ARRAY_TASK_COUNT:?submit this as an array, such as sbatch --array=1-8 slurm.sh SCANS OUTPUT OPTION...}"
 in="$1" out="$2"
 shift 2
 report="$out/shard-$SLURM_ARRAY_TASK_ID.json"
