@@ -2,8 +2,8 @@
 
 `apply scan.nii.gz -o out.nii.gz --kernel gaussian --sigma 1.5mm` goes this way, each arrow a module:
 
-    words on the line, environment, YAML  -> Settings       options, config, plain_yaml, mistakes, types, names
-    every input by itself                 -> an exit code   batch
+    words on the line, environment, YAML  -> Settings       options, settings, config, mistakes, types, names
+    every input by itself                 -> an exit code   batch, single
     a file's header                       -> Source         formats/ (one format a module), volumes
     axes of the file                      -> N C D H W      axes
     kernel, file of weights, or seed      -> Layer          layer, weights
@@ -12,10 +12,17 @@
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report
 
-`config_start`, `config_check` and `config_schema` are made from the options as they are declared, for those who write
-YAML. `bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says
-whether two volumes are the same, `doctor/` what is wrong with an installation, and `pictures/` draws scans and results,
-for `preview` and for the page of a report.
+What `options`, `types`, `names` and `offers` (what fits at a shell's cursor) declare of the options once is told by
+`usage` (JSON) and, from that, `boutiques` and `manual`; by `completion`; and, for those who write YAML, by
+`config_start`, `config_check` and `config_schema`.
+
+`bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says whether two
+volumes are the same, `doctor/` what is wrong with an installation, and `pictures/` draws scans and results, for
+`preview` and for the page of a report.
+
+Of many inputs, `listing` says which they are and `naming` what their outputs are called (`bids` in a dataset);
+`workers` are the processes that do them one by one (`single`), and `board` shows how far they are. `origin` and
+`provenance` are what an output is made from, which `replay` makes again; `merge` joins reports.
 
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
 `streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks

@@ -14,9 +14,9 @@ from lucid_cli.job import files_read
 from lucid_cli.layers import any_recipe
 from lucid_cli.listing import Listed, listed
 from lucid_cli.naming import output_specs
-from lucid_cli.options import Settings
 from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.progress import Reporter
+from lucid_cli.settings import Settings
 from lucid_cli.single import Outcome, Single, Task
 from lucid_cli.talk import data, say
 from lucid_cli.workers import Told, at_once, shared

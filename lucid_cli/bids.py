@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from lucid_cli.formats import Spec
 from lucid_cli.listing import Listed
-from lucid_cli.options import Settings
 from lucid_cli.output import check_target, write_bytes
+from lucid_cli.settings import Settings
 from lucid_core import __version__
 from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError, InputError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lucid_cli.formats import Spec, format_of
 from lucid_cli.inputs import Inputs
-from lucid_cli.options import Settings
+from lucid_cli.settings import Settings
 from lucid_cli.volumes import Reading, Target, Writing
 from lucid_core import compiled, machine
 from lucid_core.arguments import triple

@@ -79,7 +79,7 @@ class ConfiguredOption(click.Option):
 
 def read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
     """Make the values of a YAML file the defaults of the command's options (callback of `--config`)."""
-    if path is not None:
+    if path is not None and not ctx.resilient_parsing:
         document = load(Path(path))
         found = find(document.value, options_of(ctx.command), ctx, known=document.mistakes)
         for mistake in sorted(found.mistakes, key=document.place)[:1]:
@@ -92,6 +92,8 @@ def read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -
 
 def read_set(ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> tuple[str, ...]:
     """Keep the values of `--set KEY=VALUE` for `ConfiguredOption` (callback of `--set`)."""
+    if ctx.resilient_parsing:
+        return pairs
     changed: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")

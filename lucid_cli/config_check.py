@@ -27,9 +27,9 @@ from lucid_cli.listing import Listed
 from lucid_cli.mistakes import SECTIONS, Document, Found, Mistake, Where, find
 from lucid_cli.named import given_options
 from lucid_cli.naming import output_specs
-from lucid_cli.options import Settings
 from lucid_cli.output import check_input
 from lucid_cli.report import Item
+from lucid_cli.settings import Settings
 from lucid_cli.sink import out_dtype
 from lucid_core import __version__, compiled
 from lucid_core.elementwise import Operation

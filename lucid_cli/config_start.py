@@ -20,8 +20,8 @@ from lucid_cli.config_check import in_words, most_memory, plan, readable
 from lucid_cli.formats import Spec, format_of
 from lucid_cli.job import open_info
 from lucid_cli.mistakes import SECTIONS
-from lucid_cli.options import Settings
 from lucid_cli.report import Item, volume_line
+from lucid_cli.settings import Settings
 from lucid_cli.volumes import VolumeInfo
 from lucid_core.kernels.gaussian import FWHM_PER_SIGMA
 from lucid_core.units import Length, Spacing, format_bytes

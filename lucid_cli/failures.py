@@ -15,6 +15,20 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (Exception, 1),
 )
 """The first class that fits an error gives the exit code."""
+MEANINGS = {
+    0: "all done",
+    1: "failed while running, or volumes that are compared differ",
+    2: "wrong usage",
+    3: "an input cannot be read",
+    4: "the output cannot be written there",
+    5: "shapes or weights do not fit",
+    6: "over the memory or disk limit",
+    7: "some of several inputs failed",
+    129: "hung up",
+    130: "interrupted",
+    143: "terminated",
+}
+"""What the exit codes mean."""
 LEAST_ADDRESS_SPACE = 192 << 20
 """With less, libraries fail while they are loaded, and a BLAS may wait for memory for ever."""
 MOST_CHARACTERS = 1500

@@ -1,17 +1,66 @@
-"""A command of commands: with no words it shows its help, and it suggests the nearest command for an unknown one."""
+"""A command of commands: with no words it shows its help, and it suggests the nearest command for an unknown one.
+
+It and every command of it can describe themselves (`--json-usage`, `--boutiques`).
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import click
 
-from lucid_cli.talk import say
+from lucid_cli.talk import data, say
 from lucid_core.registry import did_you_mean
+
+
+def tell(name: str, told: Callable[[click.Context], str], explained: str) -> click.Option:
+    """Return an option that prints something of a command and ends."""
+
+    def callback(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+        if asked and not ctx.resilient_parsing:
+            data(told(ctx))
+            ctx.exit()
+
+    return click.Option([name], is_flag=True, is_eager=True, expose_value=False, callback=callback, help=explained)
+
+
+def _json_usage() -> click.Option:
+    return tell("--json-usage", _usage, "Print what this command takes as JSON.")
+
+
+def _usage(ctx: click.Context) -> str:
+    from lucid_cli.usage import dump
+
+    return dump(ctx)
+
+
+def _boutiques(ctx: click.Context) -> str:
+    from lucid_cli.boutiques import dump
+
+    return dump(ctx)
 
 
 class SuggestingGroup(click.Group):
     """A group that helps; whatever click's version, to name no command is a wrong usage."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_json_usage())
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return a command, with the options that describe it."""
+        command = self.find(ctx, name)
+        if command is not None and not any(param.name == "json_usage" for param in command.params):
+            boutiques = tell("--boutiques", _boutiques, "Print a Boutiques descriptor of this command.")
+            command.params += [_json_usage(), boutiques]
+        return command
+
+    def find(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return a command as it is declared."""
+        return super().get_command(ctx, name)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Show the help where nothing is said."""
-        if not args:
+        if not args and not ctx.resilient_parsing:
             say(ctx.get_help())
             ctx.exit(2)
         return super().parse_args(ctx, args)
@@ -21,6 +70,6 @@ class SuggestingGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for an unknown one."""
         name, legal = args[0] if args else "", self.list_commands(ctx)
-        if not name.startswith("-") and name not in legal:
+        if not name.startswith("-") and name not in legal and not ctx.resilient_parsing:
             ctx.fail(f"unknown command {name!r}; legal: {', '.join(legal)}.{did_you_mean(name, legal)}")
         return super().resolve_command(ctx, args)

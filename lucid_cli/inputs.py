@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid_cli.mask import Mask, open_mask
-from lucid_cli.options import Settings
+from lucid_cli.settings import Settings
 from lucid_cli.volumes import Reading, Source, VolumeInfo
 from lucid_core.geometry import affine_of, rescale
 from lucid_core.intensity import Intensity, ScaledReader, Scaling, measure

@@ -19,12 +19,12 @@ from lucid_cli.inputs import Inputs, open_inputs, placed
 from lucid_cli.journal import hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described
-from lucid_cli.options import Settings
 from lucid_cli.origin import ReadFile, files_of, provenance
 from lucid_cli.output import Replacement, check_input, filled, make_folder, temporaries
 from lucid_cli.provenance import sidecar, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
+from lucid_cli.settings import Settings
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
 from lucid_cli.temporary import VOXELS, hidden
 from lucid_cli.volumes import Source, Target, VolumeInfo, Writing, five_shape

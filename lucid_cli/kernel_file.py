@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_cli.named import given_options, made, rounded
-from lucid_cli.options import Settings
 from lucid_cli.output import check_target, protect, write_bytes
+from lucid_cli.settings import Settings
 from lucid_cli.weight_files import suffix_of
 from lucid_cli.weights import is_list, load, split
 from lucid_core.errors import ArgumentError

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 import lucid_core
 from lucid_cli.named import given_options, made, rounded
-from lucid_cli.options import Settings, Sizes
 from lucid_cli.output import check_memory
+from lucid_cli.settings import Settings, Sizes
 from lucid_cli.weights import Weights, is_list, load, split
 from lucid_core.arguments import LayerArguments, layer_arguments, triple
 from lucid_core.compute import Filters

@@ -15,7 +15,8 @@ import numpy as np
 from lucid_cli.config import ConfiguredOption, options_of
 from lucid_cli.layer import Layer, Recipe, recipe, weights_file
 from lucid_cli.mistakes import Mistake, find
-from lucid_cli.options import KERNEL, LAYER, WEIGHTS, Settings, with_options
+from lucid_cli.options import KERNEL, LAYER, WEIGHTS, with_options
+from lucid_cli.settings import Settings
 from lucid_core.compute import Filters
 from lucid_core.elementwise import OPERATIONS, Operation
 from lucid_core.errors import ArgumentError, LucidError, ShapeError

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import click
 
-from lucid_cli.failures import check_address_space, exit_code, message, shortened
-from lucid_cli.groups import SuggestingGroup
+from lucid_cli.failures import MEANINGS, check_address_space, exit_code, message, shortened
+from lucid_cli.groups import SuggestingGroup, tell
 from lucid_cli.talk import data, say, show_trace
 
 ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
@@ -24,6 +24,8 @@ LIBRARIES = {
     "HDF5_PLUGIN_PATH": os.devnull,  # filters are code: none is loaded that happens to lie somewhere
 }
 """What libraries find in the environment when they are loaded, unless the user has set it."""
+COMPLETE = "_LUCID_CONV3D_COMPLETE"
+"""Where this is in the environment, a shell asks what may stand at its cursor."""
 OBJECTS_BEFORE_COLLECTION = 50_000
 """New objects before garbage is looked for: loading packages makes many, and none of them is garbage."""
 
@@ -45,7 +47,7 @@ class CommandGroup(SuggestingGroup):
 
         return sorted(module.name for module in pkgutil.iter_modules(lucid_cli.commands.__path__))
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def find(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import and return one command."""
         if name not in self.list_commands(ctx):
             return None
@@ -58,23 +60,47 @@ class CommandGroup(SuggestingGroup):
         return super().invoke(ctx)
 
 
-def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
-    if asked:
-        from lucid_core import __version__
+def _version(_ctx: click.Context) -> str:
+    from lucid_core import __version__
 
-        data(f"lucid-conv3d {__version__}\n")
+    return f"lucid-conv3d {__version__}\n"
+
+
+def _manual(ctx: click.Context) -> str:
+    from lucid_cli.manual import page
+
+    return page(ctx)
+
+
+def _print_completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
+    if shell and not ctx.resilient_parsing:
+        from lucid_cli.completion import script
+
+        data(script(shell, ctx.command))
         ctx.exit()
 
 
-@click.command(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
-def cli() -> None:
-    """Convolve 3-D volumes: NIfTI, HDF5 and NumPy files in and out, with the right geometry.
+HELP = f"""Convolve 3-D volumes: NIfTI, HDF5 and NumPy files in and out, with the right geometry.
 
-    Exit codes: 0 all done, 1 failed while running, 2 wrong usage, 3 an input cannot be read, 4 the output cannot
-    be written there, 5 shapes or weights do not fit, 6 over the memory or disk limit, 7 some of several inputs
-    failed, 130 interrupted.
-    """
+Exit codes: {", ".join(f"{code} {meaning}" for code, meaning in MEANINGS.items())}.
+"""
+
+cli = CommandGroup(
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[
+        tell("--version", _version, "Show the version."),
+        tell("--man", _manual, "Print the manual page: lucid-conv3d --man | man -l -"),
+        click.Option(
+            ["--completion"],
+            type=click.Choice(["bash", "zsh", "fish"]),
+            is_eager=True,
+            expose_value=False,
+            callback=_print_completion,
+            help='Print the completion script of a shell: eval "$(lucid-conv3d --completion bash)" in ~/.bashrc.',
+        ),
+    ],
+)
 
 
 def main() -> NoReturn:
@@ -95,6 +121,10 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    if COMPLETE in os.environ:
+        from lucid_cli import completion
+
+        completion.register()
     try:
         result = cli.main(prog_name="lucid-conv3d", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_cli.options import Settings
+from lucid_cli.settings import Settings
 from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels, named_kernel, taps

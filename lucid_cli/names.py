@@ -1,16 +1,20 @@
-"""Types of options whose values are names that some module knows, asked when a value is there.
+"""Types of options whose values are names: a wrong one is met with the legal ones and the nearest.
 
-So declaring an option loads nothing, and a wrong name is met with the legal ones and the nearest.
+The names stand here, or are those of modules in a folder, so that declaring and describing an option loads nothing; a
+test compares them with what the modules take.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from lucid_cli import offers
 from lucid_cli.types import Schema, Word
 from lucid_core.errors import ArgumentError
-from lucid_core.registry import choose
+from lucid_core.padding import LEGAL, padding_mode
+from lucid_core.registry import choose, names_in
 from lucid_core.units import NUMBER
 
 
@@ -36,79 +40,19 @@ class Spelled(Word):
 
 
 class Name(Spelled):
-    """One of the names that `legal` returns; `check` raises `ArgumentError` for others, by default with the nearest."""
+    """One of the `legal` names; `check` raises `ArgumentError` for others, by default with the nearest."""
 
-    def __init__(
-        self, kind: str, legal: Callable[[], Iterable[str]], check: Callable[[str], Any] | None = None
-    ) -> None:
-        super().__init__(check or (lambda text: choose(kind, text, legal())), "")
-        self._legal = legal
+    def __init__(self, kind: str, legal: Iterable[str], check: Callable[[str], Any] | None = None) -> None:
+        self.legal = tuple(legal)
+        super().__init__(check or (lambda text: choose(kind, text, self.legal)), "")
 
     def schema(self) -> Schema:
         """Return the legal names, those that are numbers also as such."""
-        names = list(self._legal())
-        return {"enum": [*names, *(int(name) for name in names if name.isdecimal())]}
+        return {"enum": [*self.legal, *(int(name) for name in self.legal if name.isdecimal())]}
 
-
-def _kernels() -> Iterable[str]:
-    from lucid_core.kernels import kernels
-
-    return kernels()
-
-
-def _kernel_axes() -> Iterable[str]:
-    from lucid_core.kernels import AXES
-
-    return AXES
-
-
-def _padding_modes() -> Iterable[str]:
-    from lucid_core.padding import LEGAL
-
-    return LEGAL
-
-
-def _padding_mode(text: str) -> None:
-    """Raise for an unknown mode, naming the one that another library calls so."""
-    from lucid_core.padding import padding_mode
-
-    padding_mode(text)
-
-
-def _devices() -> Iterable[str]:
-    from lucid_core.planner import DEVICES
-
-    return ("auto", *DEVICES)
-
-
-def _engines() -> Iterable[str]:
-    from lucid_core.planner import ENGINES
-
-    return ("auto", *ENGINES)
-
-
-def _accuracies() -> Iterable[str]:
-    from lucid_core.planner import ACCURACIES
-
-    return ACCURACIES
-
-
-def _algorithms() -> Iterable[str]:
-    from lucid_core.algorithms import algorithm_names
-
-    return ("auto", *algorithm_names())
-
-
-def _out_dtypes() -> Iterable[str]:
-    from lucid_cli.sink import OUT_DTYPES
-
-    return dict.fromkeys(name for names in OUT_DTYPES.values() for name in names)
-
-
-def _compressions() -> Iterable[str]:
-    from lucid_cli.compression import LEVELS
-
-    return LEVELS
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the names."""
+        return offers.matching(self.legal, incomplete)
 
 
 def _normalize(text: str) -> None:
@@ -123,14 +67,21 @@ def _axes(text: str) -> None:
     spelled(text)
 
 
-KERNEL = Name("kernel", _kernels)
-KERNEL_AXIS = Name("axis", _kernel_axes)
-PADDING_MODE = Name("padding_mode", _padding_modes, _padding_mode)
-DEVICE = Name("device", _devices)
-ENGINE = Name("engine", _engines)
-ACCURACY = Name("accuracy", _accuracies)
-ALGORITHM = Name("algorithm", _algorithms)
-OUT_DTYPE = Name("out_dtype", _out_dtypes)
-COMPRESSION = Name("compression", _compressions)
+_ALGORITHMS = [name.partition("_") for name in names_in("lucid_core.algorithms")]
+"""A module is named after its algorithm and, where that is not NumPy, its engine."""
+
+KERNEL = Name("kernel", names_in("lucid_core.kernels"))
+KERNEL_AXIS = Name("axis", ("D", "H", "W", "z", "y", "x", "all"))
+PADDING_MODE = Name("padding_mode", LEGAL, padding_mode)
+DEVICE = Name("device", ("auto", "cpu"))
+ENGINE = Name("engine", ("auto", "numpy", *sorted({engine for _, _, engine in _ALGORITHMS if engine})))
+ACCURACY = Name("accuracy", ("componentwise", "normwise"))
+ALGORITHM = Name("algorithm", ("auto", *sorted({name for name, _, _ in _ALGORITHMS})))
+OUT_DTYPE = Name(
+    "out_dtype",
+    ("float16", "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+)
+COMPRESSION = Name("compression", ("none", *"123456789"))
+SAMPLE = Name("sample", ("phantom", "ramp", "impulse", "checkerboard", "noise"))
 NORMALIZE = Spelled(_normalize, rf"zscore|minmax|percentile:\s*\+?{NUMBER}\s*,\s*\+?{NUMBER}")
 AXES = Spelled(_axes, "(?=.*[zZdD])(?=.*[yYhH])(?=.*[xXwW])[zZdDyYhHxXwWnNtTcC]{3,5}")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
 from lucid_cli.listing import Listed
-from lucid_cli.options import Settings
 from lucid_cli.output import output_errors
+from lucid_cli.settings import Settings
 from lucid_core.errors import ArgumentError, OutputError
 
 DEFAULT_NAME = "{stem}_conv3d{suffix}"

@@ -1,23 +1,32 @@
 """Every option, declared once, in the groups of the configuration: layer, weights, volume, run.
 
-`LAYER`, `WEIGHTS`, `VOLUME` and `RUN` are lists of decorators; `with_options` puts such lists on a command.
-`Settings` holds their values, a line an option.
+`LAYER`, `WEIGHTS`, `VOLUME`, `OUTPUT` and so on are lists of decorators; `with_options` puts such lists on a command.
+`settings.Settings` holds their values.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import click
 
-from lucid_cli import names
+from lucid_cli import names, offers
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.types import Choice, Count, LayerList, LengthType, MemorySize, NestedList, Number, ShardType, Size, Word
-from lucid_core.units import ByteSize, Length
+from lucid_cli.types import (
+    Choice,
+    Count,
+    FileName,
+    LayerList,
+    LengthType,
+    MemorySize,
+    NestedList,
+    Number,
+    ShardType,
+    Size,
+    Word,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
-Sizes = int | tuple[int, int, int]
 
 
 def option(section: str, *names: str, **attributes: Any) -> Decorator:
@@ -129,7 +138,7 @@ VOLUME = [
     option(
         "volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W, such as 2,1,1mm, instead of the file's."
     ),
-    option("volume", "--mask", type=Word(), metavar="FILE", help="Convolve only what is inside, as s(M X) / s(M)."),
+    option("volume", "--mask", type=FileName(), metavar="FILE", help="Convolve only what is inside, as s(M X) / s(M)."),
     option("volume", "--outside", type=Number(nan=True), show_default="0", help="Outside the mask: a number or nan."),
     option(
         "volume",
@@ -142,6 +151,7 @@ VOLUME = [
         "volume",
         "--normalize",
         type=names.NORMALIZE,
+        shell_complete=offers.normalizations,
         metavar="HOW",
         help="Scale the input first, inside the mask: zscore, minmax or percentile:1,99.",
     ),
@@ -182,7 +192,14 @@ PLANNING = [
 
 CONFIG = [
     option(
-        "", "-c", "--config", metavar="FILE.yaml", is_eager=True, callback=read_config, help="Read options from YAML."
+        "",
+        "-c",
+        "--config",
+        type=FileName(offers.files(".yaml", ".yml")),
+        metavar="FILE.yaml",
+        is_eager=True,
+        callback=read_config,
+        help="Read options from YAML.",
     ),
     option(
         "",
@@ -192,6 +209,7 @@ CONFIG = [
         multiple=True,
         is_eager=True,
         callback=read_set,
+        shell_complete=offers.settings,
         help="Change one key of the configuration, such as layer.stride=2.",
     ),
     option("", "--print-config", is_flag=True, help="Print the resolved configuration as YAML and stop."),
@@ -212,8 +230,16 @@ TALK = [
 DEBUG = [option("", "--debug", is_flag=True, help="Show the traceback of an error.")]
 
 OUTPUT = [
-    option("run", "-o", "--output", type=Word(), metavar="OUTPUT", help="A file, or an existing folder."),
-    option("run", "--out-dir", type=Word(), metavar="FOLDER", help="A folder for the outputs, made if missing."),
+    option(
+        "run", "-o", "--output", type=FileName(written=True), metavar="OUTPUT", help="A file, or an existing folder."
+    ),
+    option(
+        "run",
+        "--out-dir",
+        type=FileName(offers.files(), written=True),
+        metavar="FOLDER",
+        help="A folder for the outputs, made if missing.",
+    ),
     option(
         "run",
         "--name",
@@ -221,9 +247,6 @@ OUTPUT = [
         metavar="PATTERN",
         help="Names in a folder, of {stem} {suffix} {kernel} {parent}. Default {stem}_conv3d{suffix}.",
     ),
-    option("", "--from-file", metavar="LIST|-", help="Take more inputs from a file or stdin, one a line."),
-    option("", "--shard", type=ShardType(), help="Take only every n-th input, from the i-th on: for job arrays."),
-    option("run", "-J", "--jobs", type=Count(0), help="Files in work at once, 0: as many as threads. Default 1."),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
     option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
@@ -235,6 +258,17 @@ OUTPUT = [
         default=True,
         help="Keep in NIfTI and HDF5 outputs what they were made from. Default: do.",
     ),
+    option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
+    option(
+        "run",
+        "--report",
+        type=FileName(offers.files(".json", ".html"), written=True),
+        metavar="FILE|-",
+        help="Write the report: .json, or .html with pictures.",
+    ),
+]
+
+BIDS = [
     option("run", "--bids", is_flag=True, help="Make --out-dir a BIDS derivative dataset: names and metadata."),
     option("run", "--desc", type=Word(), metavar="LABEL", help="Label of desc- in BIDS names. Default: the kernel."),
     option(
@@ -243,94 +277,16 @@ OUTPUT = [
         default=None,
         help="For --bids, where the metadata of a derivative does not say it.",
     ),
-    option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
-    option("run", "--report", type=Word(), metavar="FILE|-", help="Write the report: .json, or .html with pictures."),
 ]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """The values of the options, None where nothing was said."""
-
-    in_channels: int | None = None
-    out_channels: int | None = None
-    kernel_size: Sizes | None = None
-    stride: Sizes | None = None
-    padding: Sizes | str | None = None
-    dilation: Sizes | None = None
-    groups: int | None = None
-    bias: bool | None = None
-    padding_mode: str | None = None
-    device: str = "cpu"
-    dtype: str | None = None
-    seed: int | None = None
-    layers: tuple[Any, ...] | None = None
-    weights: str | None = None
-    weights_axes: str | None = None
-    weights_layout: str | None = None
-    flip: bool = False
-    kernel: str | None = None
-    sigma: Length | None = None
-    fwhm: Length | None = None
-    sigma2: Length | None = None
-    truncate: float | None = None
-    size: Length | None = None
-    radius: Length | None = None
-    axis: str | None = None
-    order: Sizes | None = None
-    neighbours: int | None = None
-    offset: Length | None = None
-    amount: float | None = None
-    wavelength: Length | None = None
-    direction: tuple[float, float, float] | None = None
-    phase: float | None = None
-    axes: str | None = None
-    axis4: str = "auto"
-    spacing: Length | None = None
-    mask: str | None = None
-    outside: float | None = None
-    nan: str = "propagate"
-    normalize: str | None = None
-    out_dtype: str = "float32"
-    cast: str = "error"
-    compression: str | None = None
-    chunks: Sizes | None = None
-    shuffle: bool | None = None
-    accuracy: str = "componentwise"
-    threads: int | None = None
-    max_memory: ByteSize | None = None
-    tile: Sizes | None = None
-    batch_size: int | None = None
-    algorithm: str = "auto"
-    engine: str = "auto"
-    output: str | None = None
-    out_dir: str | None = None
-    from_file: str | None = None
-    shard: tuple[int, int] | None = None
-    jobs: int | None = None
-    name: str | None = None
-    overwrite: bool = False
-    skip_existing: bool = False
-    resume: bool = False
-    fail_fast: bool = False
-    dry_run: bool = False
-    provenance: bool = True
-    bids: bool = False
-    desc: str | None = None
-    skull_stripped: bool | None = None
-    sidecar: bool = False
-    report: str | None = None
-    progress: str = "auto"
-    quiet: bool = False
-    verbose: bool = False
-
-    @property
-    def has_sidecar(self) -> bool:
-        """Whether a sidecar is written beside every output."""
-        return self.sidecar or self.bids
-
-    @classmethod
-    def of(cls, params: dict[str, Any]) -> "Settings":
-        """Take the values of a command's parameters; those that are no settings are left out."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in params.items() if name in names})
+BATCH = [
+    option(
+        "",
+        "--from-file",
+        type=FileName(offers.files("")),
+        metavar="LIST|-",
+        help="Take more inputs from a file or stdin, one a line.",
+    ),
+    option("", "--shard", type=ShardType(), help="Take only every n-th input, from the i-th on: for job arrays."),
+    option("run", "-J", "--jobs", type=Count(0), help="Files in work at once, 0: as many as threads. Default 1."),
+]

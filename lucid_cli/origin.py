@@ -10,8 +10,8 @@ from lucid_cli.config import ConfiguredOption, tree
 from lucid_cli.formats import Spec, format_of, parse_spec
 from lucid_cli.journal import hash_files
 from lucid_cli.layers import weights_files
-from lucid_cli.options import Settings
 from lucid_cli.provenance import SCHEMA
+from lucid_cli.settings import Settings
 from lucid_core import __version__
 from lucid_core.plan import Plan
 

@@ -12,11 +12,11 @@ from lucid_cli.comparison import Comparison, compare
 from lucid_cli.formats import Spec, format_of, parse_spec
 from lucid_cli.journal import hash_files
 from lucid_cli.layers import any_recipe
-from lucid_cli.options import Settings
 from lucid_cli.origin import options
 from lucid_cli.output import check_input
 from lucid_cli.progress import Reporter
 from lucid_cli.provenance import SIDECAR_KEY, parse, sidecar_path, text
+from lucid_cli.settings import Settings
 from lucid_cli.single import Single, Task
 from lucid_cli.talk import say
 from lucid_cli.volumes import Source

@@ -13,10 +13,10 @@ from lucid_cli.formats import Spec, format_of
 from lucid_cli.job import Job, item, peak_rss_bytes, prepare, run
 from lucid_cli.layer import Recipe
 from lucid_cli.layers import LayersRecipe
-from lucid_cli.options import Settings
 from lucid_cli.output import Protected, check_target
 from lucid_cli.provenance import sidecar_path
 from lucid_cli.resume import tile_left
+from lucid_cli.settings import Settings
 from lucid_cli.talk import show_trace
 from lucid_core.errors import LimitError, OutputError
 from lucid_core.events import Observer

@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from lucid_cli import offers
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import did_you_mean
 from lucid_core.units import NUMBER, SIZE, ByteSize, Length, length_pattern
@@ -111,6 +113,10 @@ class Size(click.ParamType):
                 *({"type": "array", "items": one, "minItems": count, "maxItems": count} for count in (1, 3)),
             ]
         }
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the words."""
+        return offers.matching(self.words, incomplete)
 
 
 class Number(click.ParamType):
@@ -229,6 +235,10 @@ class NestedList(click.ParamType):
         """Return a name or a list."""
         return {"anyOf": [*Word().schema()["anyOf"], {"type": "array"}]}
 
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer files of weights."""
+        return offers.weights(incomplete)
+
 
 class Word(click.ParamType):
     """A name or a whole number, checked where its meaning is known."""
@@ -244,6 +254,20 @@ class Word(click.ParamType):
     def schema(self) -> Schema:
         """Return a text or an integer."""
         return {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]}
+
+
+class FileName(Word):
+    """A file that is read, or with `written` one to write; `offer` is what a shell shows of a folder."""
+
+    name = "file"
+
+    def __init__(self, offer: offers.Offer = offers.volumes, *, written: bool = False) -> None:
+        self.offer = offer
+        self.written = written
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer files."""
+        return self.offer(incomplete)
 
 
 class LayerList(click.ParamType):

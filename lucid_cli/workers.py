@@ -18,8 +18,8 @@ from typing import NoReturn
 
 from lucid_cli.budget import memory_limit
 from lucid_cli.job import peak_rss_bytes
-from lucid_cli.options import Settings
 from lucid_cli.report import bare_item
+from lucid_cli.settings import Settings
 from lucid_cli.single import Outcome, Task
 from lucid_cli.talk import show_trace
 from lucid_core import machine

@@ -9,17 +9,25 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 
 from lucid_core.errors import ArgumentError, ArgumentTypeError
 
 
 @cache
+def names_in(package: str) -> tuple[str, ...]:
+    """Return the names of the modules of `package`, in alphabetical order; neither it nor they are imported."""
+    spec = find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations)))
+
+
+@cache
 def members(package: str) -> dict[str, ModuleType]:
     """Import and return the modules of `package` by name, in alphabetical order."""
-    path = importlib.import_module(package).__path__
-    names = sorted(module.name for module in pkgutil.iter_modules(path))
-    return {name: importlib.import_module(f"{package}.{name}") for name in names}
+    return {name: importlib.import_module(f"{package}.{name}") for name in names_in(package)}
 
 
 def did_you_mean(name: str, legal: Iterable[str]) -> str:

@@ -11,9 +11,9 @@ from lucid_cli.bench.rows import Member, Row, Time
 from lucid_cli.bench.timing import medians
 from lucid_cli.bench.verify import PEER_TOLERANCE, truth
 from lucid_cli.bench.workloads import Workload
-from lucid_cli.options import Settings
 from lucid_cli.output import check_memory
 from lucid_cli.peers import peers
+from lucid_cli.settings import Settings
 from lucid_core.arguments import triple
 from lucid_core.compute import Filters
 from lucid_core.execute import execute

@@ -9,7 +9,7 @@ from lucid_cli.bench.contestants import Terms, measure
 from lucid_cli.bench.figures import figures
 from lucid_cli.bench.rows import Row
 from lucid_cli.bench.workloads import WORKLOADS, Workload, built_in, of_inputs
-from lucid_cli.options import Settings
+from lucid_cli.settings import Settings
 from lucid_cli.talk import say
 from lucid_core import machine
 from lucid_core.errors import ArgumentError

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lucid_cli.formats import parse_spec
 from lucid_cli.job import prepare
 from lucid_cli.layer import Layer, recipe
-from lucid_cli.options import Settings
+from lucid_cli.settings import Settings
 from lucid_cli.talk import say
 from lucid_core.arguments import LayerArguments, Size, layer_arguments, triple
 from lucid_core.errors import ArgumentError

@@ -6,6 +6,8 @@ import click
 
 from lucid_cli.config import settle
 from lucid_cli.options import (
+    BATCH,
+    BIDS,
     CONFIG,
     DEBUG,
     KERNEL,
@@ -15,9 +17,10 @@ from lucid_cli.options import (
     TALK,
     VOLUME,
     WEIGHTS,
-    Settings,
     with_options,
 )
+from lucid_cli.settings import Settings
+from lucid_cli.types import FileName
 
 EPILOG = """\b
 Examples:
@@ -28,8 +31,8 @@ Examples:
 
 
 @click.command(name="apply", epilog=EPILOG)
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
-@with_options(OUTPUT, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
+@click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
+@with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, BIDS, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> int:
     """Convolve INPUT with a named kernel, trained weights or seeded random ones, and write OUTPUT.

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from lucid_cli import offers
 from lucid_cli.config import settle
 from lucid_cli.options import (
     CONFIG,
@@ -15,10 +16,10 @@ from lucid_cli.options import (
     TALK,
     VOLUME,
     WEIGHTS,
-    Settings,
     with_options,
 )
-from lucid_cli.types import Count
+from lucid_cli.settings import Settings
+from lucid_cli.types import Count, FileName
 
 EPILOG = """\b
 Examples:
@@ -29,10 +30,17 @@ Examples:
 
 
 @click.command(name="bench", epilog=EPILOG)
-@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.argument("inputs", nargs=-1, type=FileName(), metavar="[INPUT...]")
 @click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON.")
 @click.option("--list", "as_list", is_flag=True, help="Print the names of the built-in workloads and stop.")
-@click.option("--workload", "names", multiple=True, metavar="NAME", help="A built-in workload; may be repeated.")
+@click.option(
+    "--workload",
+    "names",
+    multiple=True,
+    shell_complete=offers.workloads,
+    metavar="NAME",
+    help="A built-in workload; may be repeated.",
+)
 @click.option("--rounds", type=Count(1), help="Timed calls of each, of which the median counts. Default 5.")
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Time other libraries that are installed.")
 @click.option("--all", "every", is_flag=True, help="Time algorithms predicted to be over ten times slower too.")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from lucid_cli.options import DEBUG, with_options
-from lucid_cli.types import Number
+from lucid_cli.types import FileName, Number
 
 EPILOG = """\b
 Examples:
@@ -16,8 +16,8 @@ Examples:
 
 
 @click.command(name="compare", epilog=EPILOG)
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=FileName())
+@click.argument("b", type=FileName())
 @click.option("--rtol", type=Number(0), default=0, help="Values are the same up to atol + rtol |b|. Default 0.")
 @click.option("--atol", type=Number(0), default=0, help="See --rtol; in the units of the values. Default 0.")
 @click.option("--ignore", multiple=True, metavar="PART[,PART]", help="Parts to leave out; may be repeated.")

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import click
 
+from lucid_cli import offers
 from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, with_options
+from lucid_cli.types import FileName
 
+YAML = offers.files(".yaml", ".yml")
 INIT_EPILOG = """\b
 Examples:
   lucid-conv3d config init
@@ -33,8 +36,10 @@ def command() -> None:
 
 
 @command.command(epilog=INIT_EPILOG)
-@click.argument("scan", required=False)
-@click.option("-o", "--output", metavar="FILE.yaml", help="A file instead of stdout.")
+@click.argument("scan", required=False, type=FileName())
+@click.option(
+    "-o", "--output", type=FileName(YAML, written=True), metavar="FILE.yaml", help="A file instead of stdout."
+)
 @click.option("--overwrite", "--force", is_flag=True, help="Replace an existing file.")
 @with_options(DEBUG)
 def init(scan: str | None, output: str | None, overwrite: bool, debug: bool) -> None:  # noqa: ARG001
@@ -55,8 +60,8 @@ def init(scan: str | None, output: str | None, overwrite: bool, debug: bool) -> 
 
 
 @command.command(epilog=CHECK_EPILOG)
-@click.argument("file", metavar="FILE.yaml")
-@click.argument("scan", required=False)
+@click.argument("file", type=FileName(YAML), metavar="FILE.yaml")
+@click.argument("scan", required=False, type=FileName())
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON, too.")
 @with_options(DEBUG)
 def check(file: str, scan: str | None, as_json: bool, debug: bool) -> int:  # noqa: ARG001

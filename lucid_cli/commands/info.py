@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from lucid_cli.options import DEBUG, with_options
+from lucid_cli.types import FileName
 
 EPILOG = """\b
 Examples:
@@ -15,7 +16,7 @@ Examples:
 
 
 @click.command(name="info", epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, type=FileName(), metavar="INPUT...")
 @click.option("--json", "what", flag_value="json", help="Print everything as JSON.")
 @click.option("--shape", "what", flag_value="shape", help="Print the sizes in the file's order.")
 @click.option("--dtype", "what", flag_value="dtype", help="Print the type of the stored values.")

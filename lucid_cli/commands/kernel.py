@@ -5,9 +5,11 @@ from typing import Any
 
 import click
 
+from lucid_cli import offers
 from lucid_cli.groups import SuggestingGroup
-from lucid_cli.options import DEBUG, KERNEL, Settings, option, with_options
-from lucid_cli.types import Choice, LengthType, Word
+from lucid_cli.options import DEBUG, KERNEL, option, with_options
+from lucid_cli.settings import Settings
+from lucid_cli.types import Choice, FileName, LengthType, Word
 
 LIST_EPILOG = """\b
 Examples:
@@ -52,9 +54,14 @@ def list_(as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by `show_t
 
 
 @command.command(epilog=SHOW_EPILOG)
-@click.argument("kernel", metavar="NAME|FILE[:KEY]")
+@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with all taps.")
-@click.option("--plot", type=Word(), metavar="FILE.png", help="Draw the three mid-planes and the frequency response.")
+@click.option(
+    "--plot",
+    type=FileName(offers.files(".png"), written=True),
+    metavar="FILE.png",
+    help="Draw the three mid-planes and the frequency response.",
+)
 @with_options(KERNEL, MADE_FOR, [OVERWRITE], DEBUG)
 def show(kernel: str, as_json: bool, plot: str | None, **params: Any) -> None:
     """Show the taps of a named kernel or a file of weights: size, sum, centre, rank.
@@ -75,8 +82,15 @@ def show(kernel: str, as_json: bool, plot: str | None, **params: Any) -> None:
 
 
 @command.command(epilog=SAVE_EPILOG)
-@click.argument("kernel", metavar="NAME|FILE[:KEY]")
-@click.option("-o", "--output", required=True, metavar="FILE", help=".npy, .npz, .safetensors, .nii or .nii.gz.")
+@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
+@click.option(
+    "-o",
+    "--output",
+    type=FileName(offers.weights, written=True),
+    required=True,
+    metavar="FILE",
+    help=".npy, .npz, .safetensors, .nii or .nii.gz.",
+)
 @with_options(KERNEL, MADE_FOR, [OVERWRITE], DEBUG)
 def save(kernel: str, output: str, **params: Any) -> None:
     """Save the weights of a named kernel, or of a file in another format, to a file that --weights reads."""

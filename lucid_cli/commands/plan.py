@@ -6,6 +6,8 @@ import click
 
 from lucid_cli.config import settle
 from lucid_cli.options import (
+    BATCH,
+    BIDS,
     CONFIG,
     DEBUG,
     KERNEL,
@@ -15,9 +17,10 @@ from lucid_cli.options import (
     TALK,
     VOLUME,
     WEIGHTS,
-    Settings,
     with_options,
 )
+from lucid_cli.settings import Settings
+from lucid_cli.types import FileName
 
 EPILOG = """\b
 Examples:
@@ -27,9 +30,9 @@ Examples:
 
 
 @click.command(name="plan", epilog=EPILOG)
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print the shape report as JSON.")
-@with_options(OUTPUT, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, CONFIG, TALK, DEBUG)
+@with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, BIDS, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **params: Any) -> int:
     """Plan the convolution of INPUT from its header alone: shapes, memory, and every algorithm weighed.

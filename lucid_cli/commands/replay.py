@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from lucid_cli.options import DEBUG, TALK, with_options
-from lucid_cli.types import Number
+from lucid_cli.types import FileName, Number
 
 EPILOG = """\b
 Examples:
@@ -15,8 +15,8 @@ Examples:
 
 
 @click.command(name="replay", epilog=EPILOG)
-@click.argument("output", metavar="OUTPUT")
-@click.option("--input", "given", metavar="INPUT", help="The input, where it has moved since.")
+@click.argument("output", type=FileName(), metavar="OUTPUT")
+@click.option("--input", "given", type=FileName(), metavar="INPUT", help="The input, where it has moved since.")
 @click.option("--rtol", type=Number(0), default=0, help="Values are the same up to atol + rtol |b|. Default 0.")
 @click.option("--atol", type=Number(0), default=0, help="See --rtol; in the units of the values. Default 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")

@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
+from lucid_cli import names
 from lucid_cli.options import DEBUG, with_options
-from lucid_cli.types import Count, LengthType, Size
+from lucid_cli.types import Count, FileName, LengthType, Size
 
 EPILOG = """\b
 Examples:
@@ -16,12 +17,27 @@ Examples:
 
 
 @click.command(name="sample", epilog=EPILOG)
-@click.argument("kind", default="phantom", metavar="[phantom|ramp|impulse|checkerboard|noise]")
-@click.option("-o", "--output", required=True, metavar="OUTPUT", help="The file to write; its suffix says the format.")
+@click.argument("kind", type=names.SAMPLE, default="phantom", metavar=f"[{'|'.join(names.SAMPLE.legal)}]")
+@click.option(
+    "-o",
+    "--output",
+    type=FileName(written=True),
+    required=True,
+    metavar="OUTPUT",
+    help="The file to write; its suffix says the format.",
+)
 @click.option("--shape", type=Size(1), default="64", show_default=True, help="Voxels along D, H, W.")
 @click.option("--channels", type=Count(1), default=1, show_default=True, help="Channels.")
 @click.option("--spacing", type=LengthType(), help="Voxel spacing. Default 1mm; .npy files hold none.")
-@click.option("--out-dtype", "--dtype", "dtype", default="float32", show_default=True, help="Type of the values.")
+@click.option(
+    "--out-dtype",
+    "--dtype",
+    "dtype",
+    type=names.OUT_DTYPE,
+    default="float32",
+    show_default=True,
+    help="Type of the values.",
+)
 @click.option("--seed", type=Count(0), default=0, show_default=True, help="Seed of the noise.")
 @click.option("--overwrite", "--force", is_flag=True, help="Replace an existing output.")
 @with_options(DEBUG)

@@ -15,8 +15,8 @@ import lucid_core
 import lucid_core.functional
 from lucid_cli.bench import contestants, figures, timing, verify
 from lucid_cli.bench.workloads import WORKLOADS
-from lucid_cli.options import Settings
 from lucid_cli.peers import peers
+from lucid_cli.settings import Settings
 from lucid_core import blas
 from lucid_core.arguments import layer_arguments
 from lucid_core.errors import RunError

@@ -18,12 +18,12 @@ from tests.cli.conftest import contents, finished, make_nifti, make_volume, nois
 pytest.importorskip("matplotlib")
 
 from lucid_cli.formats import parse_spec
-from lucid_cli.options import Settings
 from lucid_cli.pictures.histogram import BARS, Histogram
 from lucid_cli.pictures.page import page
 from lucid_cli.pictures.rows import pictured
 from lucid_cli.pictures.take import Pictures, take
 from lucid_cli.report import bare_item
+from lucid_cli.settings import Settings
 from lucid_core.units import Length
 
 EVIL = "a<script>alert(1)<b>&\"'x"

@@ -19,7 +19,7 @@ from lucid_cli.formats.nifti import NiftiSource
 from lucid_cli.job import Job, item, prepare
 from lucid_cli.layer import Recipe, recipe
 from lucid_cli.mistakes import find
-from lucid_cli.options import Settings
+from lucid_cli.settings import Settings
 from lucid_cli.volumes import Reading
 from lucid_cli.weight_files import hdf5 as weights_hdf5
 from lucid_cli.weights import load
