@@ -245,7 +245,8 @@ OUTPUT = [
         "--name",
         type=Word(),
         metavar="PATTERN",
-        help="Names in a folder, of {stem} {suffix} {kernel} {parent}. Default {stem}_conv3d{suffix}.",
+        show_default="{stem}_conv3d{suffix}",
+        help="Names in a folder, of {stem} {suffix} {kernel} {parent}.",
     ),
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
     option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
@@ -256,7 +257,8 @@ OUTPUT = [
         "run",
         "--provenance/--no-provenance",
         default=True,
-        help="Keep in NIfTI and HDF5 outputs what they were made from. Default: do.",
+        show_default="keep it",
+        help="Keep in NIfTI and HDF5 outputs what they were made from.",
     ),
     option("run", "--sidecar", is_flag=True, help="Write what an output was made from to a .json beside it."),
     option(
@@ -270,7 +272,9 @@ OUTPUT = [
 
 BIDS = [
     option("run", "--bids", is_flag=True, help="Make --out-dir a BIDS derivative dataset: names and metadata."),
-    option("run", "--desc", type=Word(), metavar="LABEL", help="Label of desc- in BIDS names. Default: the kernel."),
+    option(
+        "run", "--desc", type=Word(), metavar="LABEL", show_default="the kernel", help="Label of desc- in BIDS names."
+    ),
     option(
         "run",
         "--skull-stripped/--no-skull-stripped",
@@ -288,5 +292,7 @@ BATCH = [
         help="Take more inputs from a file or stdin, one a line.",
     ),
     option("", "--shard", type=ShardType(), help="Take only every n-th input, from the i-th on: for job arrays."),
-    option("run", "-J", "--jobs", type=Count(0), help="Files in work at once, 0: as many as threads. Default 1."),
+    option(
+        "run", "-J", "--jobs", type=Count(0), show_default="1", help="Files in work at once; 0: as many as threads."
+    ),
 ]

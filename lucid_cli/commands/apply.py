@@ -19,6 +19,7 @@ from lucid_cli.options import (
     WEIGHTS,
     with_options,
 )
+from lucid_cli.sections import SectionedCommand
 from lucid_cli.settings import Settings
 from lucid_cli.types import FileName
 
@@ -27,17 +28,19 @@ Examples:
   lucid-conv3d apply scan.nii.gz -o smooth.nii.gz --kernel gaussian --sigma 1.5mm
   lucid-conv3d apply scan.nii.gz -o edges.nii.gz --kernel sobel --axis z
   lucid-conv3d apply scan.nii.gz -o features.nii --out-channels 4 --kernel-size 3 --stride 2 --padding 1
+  lucid-conv3d apply scans --out-dir smooth --kernel gaussian --fwhm 6mm --jobs 0 --skip-existing
 """
 
 
-@click.command(name="apply", epilog=EPILOG)
+@click.command(name="apply", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, BIDS, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> int:
     """Convolve INPUT with a named kernel, trained weights or seeded random ones, and write OUTPUT.
 
-    INPUT and OUTPUT are .nii, .nii.gz, .hdr/.img, .h5:/dataset or .npy files. Options may stand in a YAML file
+    INPUT is a file, a folder of them, or a quoted pattern such as 'raw/*/t1.nii.gz'. Its suffix says the format, as that
+    of OUTPUT does: .nii, .nii.gz, .hdr/.img, .h5:/dataset, .npy and more (see README). Options may stand in a YAML file
     (--config) and in the environment (LUCID_CONV3D_STRIDE=2); flags win.
     """
     if settle(ctx):

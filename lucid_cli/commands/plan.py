@@ -19,6 +19,7 @@ from lucid_cli.options import (
     WEIGHTS,
     with_options,
 )
+from lucid_cli.sections import SectionedCommand
 from lucid_cli.settings import Settings
 from lucid_cli.types import FileName
 
@@ -29,7 +30,7 @@ Examples:
 """
 
 
-@click.command(name="plan", epilog=EPILOG)
+@click.command(name="plan", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print the shape report as JSON.")
 @with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, BIDS, CONFIG, TALK, DEBUG)
