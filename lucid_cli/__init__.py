@@ -17,7 +17,8 @@ What `options`, `types`, `names` and `offers` (what fits at a shell's cursor) de
 `config_start`, `config_check` and `config_schema`.
 
 `bench/` times workloads, and `peers/` are other libraries to compare with, one a module. `comparison/` says whether two
-volumes are the same, and `doctor/` what is wrong with an installation.
+volumes are the same, `doctor/` what is wrong with an installation, and `pictures/` draws scans and results, for
+`preview` and for the page of a report.
 
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
 `streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks

@@ -1,5 +1,6 @@
 """All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,10 @@ from lucid_cli.workers import Told, at_once, shared
 from lucid_core import machine
 from lucid_core.errors import ArgumentError, OutputError
 from lucid_core.events import Observer, ignore
+from lucid_core.optional import require
 
+PAGES = (".html", ".htm")
+"""Suffixes of a report that is a page with pictures."""
 WRONG_USAGE, OVER_LIMIT, SOME_FAILED = 2, 6, 7
 
 
@@ -38,11 +42,10 @@ def apply_all(inputs: tuple[str, ...], settings: Settings, config: str | None) -
     batch = _Batch("apply", inputs, settings, config, dry=settings.dry_run)
     report_path = batch.check_report()
     items, code = batch.each()
-    content = report.dump(report.report_json("apply", items, settings.shard))
     if settings.report == "-":
-        data(content)
+        data(batch.text(items))
     elif report_path is not None:
-        write_bytes(report_path, content.encode(), settings.overwrite)
+        write_bytes(report_path, batch.text(items).encode(), settings.overwrite)
     return code
 
 
@@ -59,9 +62,9 @@ class _Batch:
         found = listed(inputs, settings.from_file, Path(out_dir) if out_dir else None)
         self._tasks = _tasks(of_dataset(found) if settings.bids else found, settings)
         _check_pipes(self._tasks, settings)
+        self._protected = protect(files_read((task.input for task in self._tasks), settings, config))
         if settings.shard is not None:
             self._tasks = self._tasks[settings.shard[0] - 1 :: settings.shard[1]]
-        self._protected = protect(files_read((task.input for task in self._tasks), settings, config))
         self._recipe = any_recipe(settings)
         self._outcomes: dict[int, Outcome] = {}
 
@@ -71,14 +74,30 @@ class _Batch:
         if settings.report in (None, "-"):
             return None
         path = Path(str(settings.report))
-        if path.suffix.lower() != ".json":
+        if path.suffix.lower() not in (".json", *PAGES):
             raise ArgumentError(
-                f"--report {path}: the suffix says no form of report; legal: FILE.json, or - for stdout"
+                f"--report {path}: the suffix says no form of report; legal: FILE.json, FILE.html, or - for stdout"
             )
         if self._dry:
             raise ArgumentError("a plan writes nothing; use --report - to see the report")
+        if self._draws:
+            require("matplotlib", "viz")
         outputs = protect(task.output.path for task in self._tasks if task.output)
         return check_target(path, {**outputs, **self._protected}, settings.overwrite)
+
+    @property
+    def _draws(self) -> bool:
+        """Whether the report is a page with pictures."""
+        return Path(self._settings.report or "-").suffix.lower() in PAGES
+
+    def text(self, items: list[report.Item]) -> str:
+        """Return the report in the form that the suffix of its file says."""
+        if not self._draws:
+            return report.dump(report.report_json(self._command, items, self._settings.shard))
+        from lucid_cli.pictures.page import page
+
+        pictures = [self._outcomes[index].pictures for index in sorted(self._outcomes)]
+        return page(items, pictures, shlex.join(["lucid-conv3d", *sys.argv[1:]]))
 
     def each(self) -> tuple[list[report.Item], int]:
         """Carry out the tasks; return their items, in the order of the inputs, and the exit code."""
@@ -174,7 +193,7 @@ class _Batch:
         return outcome
 
     def _single(self, settings: Settings, tell: Callable[[str], None]) -> Single:
-        return Single(replace(self._recipe, settings=settings), self._protected, self._dry, tell)
+        return Single(replace(self._recipe, settings=settings), self._protected, self._dry, self._draws, tell)
 
     def _tell(self, text: str) -> None:
         if not self._settings.quiet:

@@ -1,6 +1,5 @@
 """Pictures of kernels: the three planes through the middle, and the frequency response along the axes."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,8 @@ import numpy.typing as npt
 
 from lucid_cli.kernel_file import Filters
 from lucid_cli.output import check_target, protect, write_bytes
+from lucid_cli.pictures.drawing import DIVERGING, figure, png
 from lucid_core.errors import ArgumentError
-from lucid_core.optional import require
 
 Array = npt.NDArray[Any]
 MOST_ROWS = 8
@@ -21,6 +20,7 @@ LEAST_RESPONSE = 1e-3
 """Share of the sum of magnitudes that fills the panel where there is no response but roundings."""
 INCHES = 3.0
 """Width and height of a panel."""
+DPI = 100
 
 
 def draw(filters: Filters, path: Path, overwrite: bool) -> None:
@@ -31,33 +31,31 @@ def draw(filters: Filters, path: Path, overwrite: bool) -> None:
     if path.suffix.lower() != ".png":
         raise ArgumentError(f"--plot {path}: the picture is a PNG; give a name that ends in .png")
     target = check_target(path, protect(filters.files), overwrite)
-    require("matplotlib", "viz")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    write_bytes(target, picture(filters, DPI), overwrite)
 
+
+def picture(filters: Filters, dpi: int, *, small: bool = False) -> bytes:
+    """Return filters as a PNG, the first eight where there are more."""
     taps = filters.weight.reshape(-1, *filters.weight.shape[2:]).astype(np.float64)[:MOST_ROWS]
-    figure = Figure(figsize=(4 * INCHES + 1, len(taps) * INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(taps), 4, squeeze=False)
+    made = figure(figsize=(4 * INCHES + 1, len(taps) * INCHES), layout="constrained")
+    axes = made.subplots(len(taps), 4, squeeze=False)
     for row, one in zip(axes, taps, strict=True):
-        _planes(figure, row[:3], one, filters.spacing or (1.0, 1.0, 1.0))
+        _planes(made, row[:3], one, filters.spacing or (1.0, 1.0, 1.0))
         _response(row[3], one, filters.spacing)
-    figure.suptitle(filters.name, parse_math=False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100, metadata={"Software": None})
-    write_bytes(target, file.getvalue(), overwrite)
+    made.suptitle(filters.name, parse_math=False)
+    return png(made, dpi, small=small)
 
 
-def _planes(figure: Any, panels: Any, taps: Array, spacing: tuple[float, float, float]) -> None:
+def _planes(made: Any, panels: Any, taps: Array, spacing: tuple[float, float, float]) -> None:
     """Draw the planes across D, H and W; 0 is white, voxels have their shape in the world."""
     largest = np.abs(taps).max() or 1.0
     for axis, panel in enumerate(panels):
         plane = np.take(taps, taps.shape[axis] // 2, axis=axis)
         rows, columns = (name for name in "DHW" if name != "DHW"[axis])
         high, wide = (step for place, step in enumerate(spacing) if place != axis)
-        image = panel.imshow(plane, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect=high / wide, origin="lower")
+        image = panel.imshow(plane, cmap=DIVERGING, vmin=-largest, vmax=largest, aspect=high / wide, origin="lower")
         panel.set(title=f"{'DHW'[axis]} = {taps.shape[axis] // 2}", xlabel=columns, ylabel=rows)
-    figure.colorbar(image, ax=panels[-1], shrink=0.8)
+    made.colorbar(image, ax=panels[-1], shrink=0.8)
 
 
 def _response(panel: Any, taps: Array, spacing: tuple[float, float, float] | None) -> None:

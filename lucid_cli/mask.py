@@ -47,10 +47,10 @@ def open_mask(text: str, info: VolumeInfo, placed: Any, size: Triple, stack: Exi
             f"the mask {text} has {_sizes(shape)} voxels (N, C, D, H, W), the input {info.path} needs one volume of "
             f"{_sizes(size)} (D, H, W){_turned(shape[2:], size)}"
         )
-    if found.affine is not None and info.affine is not None and (apart := _apart(found.affine, info.affine, size)):
+    if found.affine is not None and info.affine is not None and (distance := apart(found.affine, info.affine, size)):
         raise ShapeError(
-            f"the mask {text} lies elsewhere than the input {info.path}: their grids are up to {apart:.3g} mm apart in "
-            "the world; bring the mask onto the grid of the input first"
+            f"the mask {text} lies elsewhere than the input {info.path}: their grids are up to {distance:.3g} mm "
+            "apart in the world; bring the mask onto the grid of the input first"
         )
     return Mask(source, roles, found)
 
@@ -63,7 +63,7 @@ def _turned(found: tuple[int, ...], size: Triple) -> str:
     return "; its axes seem to be in another order" if found != size and sorted(found) == sorted(size) else ""
 
 
-def _apart(first: Affine, second: Affine, size: Triple) -> float:
+def apart(first: Affine, second: Affine, size: Triple) -> float:
     """Return how many mm the corners of two grids lie apart, 0 where that is no more than headers round."""
-    apart = corner_distance(first, second, size)
-    return apart if apart > APART * min(spacing_of(second)) else 0.0
+    distance = corner_distance(first, second, size)
+    return distance if distance > APART * min(spacing_of(second)) else 0.0

@@ -123,7 +123,7 @@ KERNEL = [
     option("weights", "--offset", type=LengthType(signed=True), help="Shift along D,H,W, such as 1,0,-2vox."),
     option("weights", "--amount", type=Number(), show_default="1", help="Strength of unsharp."),
     option("weights", "--wavelength", type=LengthType(), help="Of a Gabor filter, such as 8mm."),
-    option("weights", "--direction", type=Number(axes=True), show_default="0,0,1", help="Of a Gabor filter's wave."),
+    option("weights", "--direction", type=Number(each="D,H,W"), show_default="0,0,1", help="Of a Gabor filter's wave."),
     option("weights", "--phase", type=Number(), show_default="0", help="Of a Gabor filter, in degrees; 0 is a cosine."),
     option("weights", "--flip", is_flag=True, help="Flip the kernel along every axis: a true convolution."),
 ]
@@ -282,9 +282,9 @@ OUTPUT = [
     option(
         "run",
         "--report",
-        type=FileName(offers.files(".json"), written=True),
-        metavar="FILE.json|-",
-        help="Write the shape report as JSON.",
+        type=FileName(offers.files(".json", ".html"), written=True),
+        metavar="FILE|-",
+        help="Write the report: .json, or .html with pictures.",
     ),
 ]
 

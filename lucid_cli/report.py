@@ -96,9 +96,16 @@ def dump(report: dict[str, Any]) -> str:
 
 def table(item: Item) -> str:
     """Return an item as lines for people."""
-    if item.plan is None or item.shapes is None or item.output is None or item.layer is None:
+    if not (found := rows(item)):
         return f"{item.input['path']}: {item.status}" + (f": {item.error}" if item.error else "")
-    rows = [
+    return "\n".join(f"{name:>10}  {text}" for name, text in found)
+
+
+def rows(item: Item) -> list[tuple[str, str]]:
+    """Return what is known of an item, named; nothing for one that was skipped or failed."""
+    if item.plan is None or item.shapes is None or item.output is None or item.layer is None:
+        return []
+    found = [
         ("input", volume_line(item.input)),
         ("output", volume_line(item.output)),
         ("N,C,D,H,W", " -> ".join("x".join(map(str, item.shapes[name])) for name in ("input", "padded", "output"))),
@@ -108,19 +115,21 @@ def table(item: Item) -> str:
         ("plan", _plan_line(item.plan)),
     ]
     if item.status == "ok":
-        rows.append(("values", _values_line(item.output)))
-        rows.append(("seconds", ", ".join(f"{name} {value:.2f}" for name, value in item.seconds.items())))
-    return "\n".join(f"{name:>10}  {text}" for name, text in rows)
+        found.append(("values", _values_line(item.output)))
+        found.append(("seconds", ", ".join(f"{name} {value:.2f}" for name, value in item.seconds.items())))
+    return found
 
 
 def volume_line(volume: dict[str, Any]) -> str:
     """Return what a header says of a volume, as `VolumeInfo.to_json` gives it, as one line."""
+    return f"{volume['path'] or '(not named)'}  {volume['format']} {grid_line(volume)}"
+
+
+def grid_line(volume: dict[str, Any]) -> str:
+    """Return the sizes, type and spacing of a volume."""
     spacing = volume["spacing_mm"]
     where = "no spacing" if spacing is None else "x".join(f"{step:.4g}" for step in spacing) + " mm"
-    sizes = "x".join(map(str, volume["shape"]))
-    return (
-        f"{volume['path'] or '(not named)'}  {volume['format']} {sizes} ({volume['axes']}) {volume['dtype']}, {where}"
-    )
+    return f"{'x'.join(map(str, volume['shape']))} ({volume['axes']}) {volume['dtype']}, {where}"
 
 
 def _layer_rows(layer: Any) -> list[tuple[str, str]]:

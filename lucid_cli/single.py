@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lucid_cli import report
 from lucid_cli.failures import exit_code, message
@@ -21,6 +22,9 @@ from lucid_core.errors import LimitError, OutputError
 from lucid_core.events import Observer
 from lucid_core.regions import Triple
 
+if TYPE_CHECKING:
+    from lucid_cli.pictures.take import Pictures
+
 
 @dataclass(frozen=True)
 class Task:
@@ -37,6 +41,8 @@ class Outcome:
 
     item: report.Item
     code: int = 0
+    pictures: "Pictures | None" = None
+    """What a page shows of it."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +52,28 @@ class Single:
     recipe: Recipe | LayersRecipe
     protected: Protected
     dry: bool
+    draws: bool
+    """Whether pictures are taken of what was done."""
     tell: Callable[[str], None]
     """Takes words for people."""
 
     def outcome(self, task: Task, observe: Observer) -> Outcome:
         """Carry out a task; an error of its own is an outcome."""
         try:
-            return Outcome(self.item(task, observe))
+            return self.done(task, observe)
         except Exception as error:
             show_trace(error)
             failed = report.bare_item(str(task.input), "failed", peak_rss_bytes(), message(error))
             return Outcome(failed, exit_code(error))
 
-    def item(self, task: Task, observe: Observer) -> report.Item:
-        """Carry out a task and return its item, or raise its error."""
+    def done(self, task: Task, observe: Observer) -> Outcome:
+        """Carry out a task, or raise its error."""
         settings, out, job = self.recipe.settings, task.output, None
         with ExitStack() as stack:
             if out is not None and _skips(settings) and _exists(out):
                 job = prepare(task.input, out, self.recipe, stack)
                 if self._is_finished(out, job):
-                    return report.bare_item(str(task.input), "skipped", peak_rss_bytes())
+                    return Outcome(report.bare_item(str(task.input), "skipped", peak_rss_bytes()))
             finals = self._finals(out)
             tile = tile_left(finals[0]) if finals and settings.resume else None
             if job is None or tile is not None:
@@ -83,13 +91,20 @@ class Single:
             return False
         return True
 
-    def _carried_out(self, job: Job, finals: list[Path], observe: Observer) -> report.Item:
+    def _carried_out(self, job: Job, finals: list[Path], observe: Observer) -> Outcome:
         """Run a job, or only plan it, telling what is to be told."""
         for warning in job.inputs.warnings:
             self.tell(f"Warning: {warning}")
         if job.settings.verbose:
             self.tell(str(job.plan))
-        return item(job, "planned", None, None) if self.dry else run(job, finals, observe)
+        if self.dry:
+            return Outcome(item(job, "planned", None, None))
+        found = run(job, finals, observe)
+        if not (self.draws and job.spec):
+            return Outcome(found)
+        from lucid_cli.pictures.take import take
+
+        return Outcome(found, pictures=take(job.input, job.spec, found, job.layer, job.inputs.warnings))
 
     def _finals(self, out: Spec | None) -> list[Path]:
         """Return the files an output consists of, after checking that each may be written."""

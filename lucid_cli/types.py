@@ -120,13 +120,13 @@ class Size(click.ParamType):
 
 
 class Number(click.ParamType):
-    """A finite number of at least `least`; with `axes` three of them, D,H,W; with `nan` also NaN."""
+    """A finite number of at least `least`; with `each` as many as it names, such as D,H,W; with `nan` also NaN."""
 
     name = "number"
 
-    def __init__(self, least: float = -math.inf, *, axes: bool = False, nan: bool = False) -> None:
+    def __init__(self, least: float = -math.inf, *, each: str = "", nan: bool = False) -> None:
         self.least = least
-        self.axes = axes
+        self.each = each
         self.nan = nan
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -137,21 +137,22 @@ class Number(click.ParamType):
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
         numbers = [_number(part) for part in parts]
         legal = all(number is not None and number >= self.least for number in numbers)
-        if len(numbers) != (3 if self.axes else 1) or not legal:
-            wanted = "three numbers (D,H,W)" if self.axes else "a number"
+        count = len(self.each.split(","))
+        if len(numbers) != count or not legal:
+            wanted = f"{'three' if count == 3 else 'two'} numbers ({self.each})" if self.each else "a number"
             least = f" of at least {self.least:g}" if self.least > -math.inf else ""
             self.fail(f"{value!r} is not {wanted}{least}.", param, ctx)
-        return tuple(numbers) if self.axes else numbers[0]
+        return tuple(numbers) if self.each else numbers[0]
 
     def schema(self) -> Schema:
-        """Return a number or a list of one, with `axes` a list of three; or these as a text."""
+        """Return a number or a list of one, with `each` a list of as many; or these as a text."""
         sign = r"\+?" if self.least >= 0 else "[-+]?"
         bound = {"minimum": self.least} if self.least > -math.inf else {}
         one = {"anyOf": [{"type": "number", **bound}, text_schema(sign + NUMBER)]}
-        count = 3 if self.axes else 1
+        count = len(self.each.split(","))
         several = {"type": "array", "items": one, "minItems": count, "maxItems": count}
-        if self.axes:
-            return {"anyOf": [text_schema(r"\s*,\s*".join([sign + NUMBER] * 3)), several]}
+        if self.each:
+            return {"anyOf": [text_schema(r"\s*,\s*".join([sign + NUMBER] * count)), several]}
         return {"anyOf": [*one["anyOf"], several, *([text_schema("[nN][aA][nN]")] if self.nan else [])]}
 
 

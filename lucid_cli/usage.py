@@ -123,7 +123,7 @@ def _type(param: click.Parameter, choices: list[str] | None) -> str:
         return "boolean"
     if isinstance(param.type, FileName):
         return "output" if param.type.written else "file"
-    if isinstance(param.type, Number) and param.type.axes:
+    if isinstance(param.type, Number) and param.type.each:
         return "numbers"
     return "choice" if choices else _TYPES.get(param.type.name, param.type.name)
 

@@ -239,7 +239,7 @@ def measure(
         batch, channels, *_ = reader.shape
         measures = measures or [[intensity.measure(dtype) for _ in range(channels)] for _ in range(batch)]
         for number, volume in enumerate(measures):
-            for values, inside in _pieces(reader, mask, number, dtype, grain):
+            for values, inside in pieces(reader, mask, number, dtype, grain):
                 for one, piece in zip(volume, values, strict=True):
                     known = piece[np.isfinite(piece) & inside]
                     if known.size:
@@ -265,7 +265,7 @@ def _rows(width: int) -> int:
     return max(1, PIECE_VALUES // width)
 
 
-def _pieces(
+def pieces(
     reader: VolumeReader, mask: VolumeReader | None, batch: int, dtype: npt.DTypeLike, grain: int
 ) -> Iterator[tuple[Array, Array | bool]]:
     """Yield a volume in pieces (C, rows, W), plane by plane, with what of each lies inside the mask (rows, W)."""

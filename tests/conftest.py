@@ -28,6 +28,7 @@ PACKAGES = {
     "safetensors": "safetensors",
     "isal": "isal",
     r"\[.*numba": "numba",
+    r"\[lucid-conv3d preview": "matplotlib",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""
 SMOKE = (

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import h5py
 import numpy as np
+from nibabel.orientations import aff2axcodes
 
 from lucid_cli.boxes import Box, BoxReader, cut_box, file_block, file_box, within
 from lucid_cli.compression import compression_level
@@ -74,11 +75,13 @@ class Hdf5Source(Source):
     def _describe(self) -> VolumeInfo:
         dataset = self.dataset
         spacing, affine = _spacing(dataset.attributes), _affine(dataset.attributes)
+        orientation = None if affine is None else "".join(aff2axcodes(affine))
         if spacing is None and affine is not None:
             spacing = spacing_of(affine)
         if affine is None and spacing is not None:
             affine = affine_of(spacing)
         details = {
+            "orientation": orientation,
             "units": _text(dataset.attributes.get("units")),
             "chunks": list(dataset.chunks) if dataset.chunks else None,
             "compression": dataset.compression,
