@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
+from lucid_cli import offers
 from lucid_cli.options import DEBUG, with_options
-from lucid_cli.types import Count, Number, Size
+from lucid_cli.types import Count, FileName, Number, Size
 
 EPILOG = """\b
 Examples:
@@ -16,9 +17,16 @@ Examples:
 
 
 @click.command(name="preview", epilog=EPILOG)
-@click.argument("before", metavar="IN")
-@click.argument("after", required=False, metavar="[OUT]")
-@click.option("-o", "--output", required=True, metavar="FILE.png", help="The picture to write.")
+@click.argument("before", type=FileName(), metavar="IN")
+@click.argument("after", required=False, type=FileName(), metavar="[OUT]")
+@click.option(
+    "-o",
+    "--output",
+    type=FileName(offers.files(".png"), written=True),
+    required=True,
+    metavar="FILE.png",
+    help="The picture to write.",
+)
 @click.option("--volume", type=Count(0), help="Volume of a batch or time axis, from 0. Default 0.")
 @click.option("--channel", type=Count(0), help="Channel, from 0. Default 0.")
 @click.option("--window", type=Number(each="LOW,HIGH"), metavar="LOW,HIGH", help="Values for black and white.")

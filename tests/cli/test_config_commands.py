@@ -501,7 +501,7 @@ class TestSchema:
         ("--algorithm", "sepparable", "legal: auto, direct", "separable"),
         ("--accuracy", "normwse", "legal: componentwise, normwise", "normwise"),
         ("--device", "cpuu", "legal: auto, cpu", "cpu"),
-        ("--out-dtype", "flaot32", "legal: float32, ", "float32"),
+        ("--out-dtype", "flaot32", "legal: float16, float32, ", "float32"),
         ("--normalize", "zscor", "legal: zscore, minmax, percentile", "zscore"),
         ("--normalize", "percentle:1,99", "legal: zscore", "percentile"),
         ("--compression", "nnoe", "legal: none, 1", "none"),
