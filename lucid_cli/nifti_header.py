@@ -197,8 +197,9 @@ def fields(header: Header, name: str) -> dict[str, Any]:
     kept = [extension for extension in header.extensions if extension.get_code() != COMMENT]
     for number, extension in enumerate(kept, start=1):
         file = io.BytesIO()
-        extension.write_to(file, False)
-        found[f"extension {number}"] = (extension.get_code(), file.getvalue()[8:].rstrip(b"\0"))
+        with reading(name):
+            extension.write_to(file, False)
+        found[f"extension {number}"] = (int(extension.get_code()), file.getvalue()[8:].rstrip(b"\0"))
     return found
 
 

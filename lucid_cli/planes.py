@@ -44,6 +44,7 @@ class PlaneWindow:
         while self._batch < batch:
             self._keep = self.shape[2]
             self._advance(self.shape[2])
+            self._pieces.clear()
             self._batch, self._next = self._batch + 1, 0
         self._keep = plane
         self._drop()

@@ -22,7 +22,11 @@ def _numba() -> Finding:
     refusal = compiled.refusal()
     if refusal is not None:
         broken = compiled.installed()
-        advice = "install what it needs, or do without: --engine numpy" if broken else "it is several times as fast"
+        advice = (
+            "put that right, or do without: --engine numpy computes the same"
+            if broken
+            else "it is several times as fast"
+        )
         return Finding("numba", refusal, PROBLEM if broken else NOTE, advice)
     from lucid_core.compiled import jit
 

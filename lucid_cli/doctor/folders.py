@@ -46,9 +46,7 @@ def _abilities(folder: Path) -> list[Finding]:
         with tempfile.TemporaryDirectory(prefix=".lucid-conv3d-doctor-", dir=folder) as inside:
             return [_tried(name, attempt, advice, Path(inside)) for name, (attempt, advice) in ATTEMPTS.items()]
     except OSError as error:
-        return [
-            Finding("writing", f"{error.strerror}", PROBLEM, "name outputs in another folder: -o /FOLDER/out.nii.gz")
-        ]
+        return [Finding("writing", f"cannot be done: {error.strerror}", PROBLEM, ATTEMPTS["writing"][1])]
 
 
 def _tried(name: str, attempt: Callable[[Path], None], advice: str, folder: Path) -> Finding:

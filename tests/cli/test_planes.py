@@ -71,6 +71,12 @@ def test_what_is_let_go_before_it_is_read_is_not_held(window, fetched):
     assert (fetched.calls, fetched.held) == ([(0, 0), (0, 3), (0, 6)], [(0, 6)])
 
 
+def test_nothing_is_held_of_a_volume_that_was_read_to_its_end(window, fetched):
+    read(window, 0, 0, 10)
+    window.forget(1, 0)
+    assert fetched.held == []
+
+
 def test_the_next_volume_begins_where_the_last_one_ends(window, fetched):
     read(window, 0, 0, 2)
     window.forget(1, 0)
