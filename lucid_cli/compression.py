@@ -25,7 +25,15 @@ CHUNK_BYTES = 1 << 20
 """Bytes decompressed at a time."""
 DEFAULT_LEVEL = 1
 LEVELS = ("none", *"123456789")
-LEGAL = {"-": LEVELS, ".nii.gz": LEVELS, ".nii.zst": LEVELS[1:], ".h5": LEVELS, ".hdf5": LEVELS}
+LEGAL = {
+    "-": LEVELS,
+    ".nii.gz": LEVELS,
+    ".nii.zst": LEVELS[1:],
+    ".h5": LEVELS,
+    ".hdf5": LEVELS,
+    ".mgz": LEVELS,
+    ".mgh.gz": LEVELS,
+}
 """Legal values of `--compression` by the suffix of the output; other formats know none only."""
 ISAL_LEVELS = (1, 2, 3)
 GZIP_MAGIC = b"\x1f\x8b"
@@ -36,7 +44,7 @@ def check_compression(suffix: str, compression: str | None) -> None:
     """Raise `ArgumentError` where an output with this suffix cannot be compressed so."""
     legal = LEGAL.get(suffix, ("none",))
     if compression is not None and compression not in legal:
-        hint = "; for no compression name the output .nii" if compression == "none" else ""
+        hint = "; for no compression name the output .nii" if suffix == ".nii.zst" else ""
         raise ArgumentError(f"--compression {compression!r} does not go with {suffix}; legal: {', '.join(legal)}{hint}")
 
 
@@ -117,7 +125,7 @@ def codec_of(suffix: str, compression: str | None) -> Codec:
     """Return the codec for an output with this suffix and `--compression`."""
     if suffix == ".nii.zst":
         return Zstandard(compression_level(compression, DEFAULT_LEVEL))
-    if suffix == ".nii.gz":
+    if suffix.endswith((".gz", ".mgz")):
         return Gzip(compression_level(compression, DEFAULT_LEVEL))
     return Plain()
 

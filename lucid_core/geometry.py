@@ -54,3 +54,11 @@ def is_usable(affine: npt.NDArray[Any]) -> bool:
     with np.errstate(all="ignore"):
         steps = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
         return bool(steps.all() and abs(np.linalg.det(matrix[:3, :3] / steps)) > 1e-6)
+
+
+def lps(affine: npt.NDArray[Any]) -> Affine:
+    """Return an affine whose world points to left, back and up as one that points to right, front and up; and back.
+
+    DICOM, ITK and NRRD have the first (LPS), NIfTI and this project the second (RAS).
+    """
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(affine, np.float64) + 0.0

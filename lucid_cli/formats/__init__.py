@@ -49,6 +49,9 @@ SUFFIXES = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
     ".npy": "npy",
+    ".mgh": "mgh",
+    ".mgz": "mgh",
+    ".mgh.gz": "mgh",
 }
 """Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
 

@@ -147,13 +147,15 @@ def plain_bytes(path):
 
 
 def make_volume(path, volume):
-    """Write a volume (..., D, H, W) in the format of a suffix; a NIfTI has an sform of 1 mm."""
+    """Write a volume (..., D, H, W) in the format of a suffix; a NIfTI or MGH has an affine of 1 mm."""
     path = Path(path)
     if path.suffix == ".npy":
         path.write_bytes(npy_bytes(volume))
     elif path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "w") as file:
             file["data"] = volume
+    elif path.suffix in (".mgh", ".mgz"):
+        nib.save(nib.MGHImage(volume.T, np.eye(4)), path)
     else:
         make_nifti(path, volume.T, sform=np.eye(4))
     return path

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from nibabel.freesurfer.mghformat import header_dtype as mgh
 from nibabel.nifti1 import header_dtype as nifti1
 from nibabel.nifti2 import header_dtype as nifti2
 
@@ -203,6 +204,7 @@ def npz(rng: random.Random, data: bytes) -> bytes:
     return file.getvalue()
 
 
+_MGH = (*BYTES, *[mutations.record({name: (at, kind) for name, (kind, at) in mgh.fields.items()})] * 12)
 _NIFTI = (*BYTES, *[nifti_fields] * 12)
 _NPY = (*BYTES, *[npy_header] * 8)
 
@@ -213,6 +215,8 @@ FUZZERS = {
         Fuzzer("nii.gz", ".nii.gz", seeds.nifti, checks.volume, _NIFTI, gzipped),
         Fuzzer("nii.zst", ".nii.zst", seeds.nifti, checks.volume, _NIFTI, zstd),
         PairFuzzer("pair", ".hdr", list, checks.volume, _NIFTI),
+        Fuzzer("mgh", ".mgh", seeds.mgh, checks.volume, _MGH),
+        Fuzzer("mgz", ".mgz", seeds.mgh, checks.volume, _MGH, gzipped),
         Fuzzer("npy", ".npy", lambda: seeds.npy(5), checks.volume, _NPY),
         Fuzzer("hdf5", ".h5", lambda: seeds.hdf5(("data", "group/other")), checks.volume),
         Fuzzer("weights-npy", ".npy", lambda: seeds.npy(5), checks.weights, _NPY),

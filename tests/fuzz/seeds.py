@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Extension
 
@@ -38,6 +39,18 @@ def pairs() -> list[tuple[bytes, bytes]]:
     ]
     found = [_written(".hdr", make_nifti, stored, **said) for stored, said in variants]
     return [(header, voxels) for header, voxels in found]
+
+
+def mgh() -> list[bytes]:
+    """Return files of one frame and of two, with a place in the world and without."""
+
+    def make(path: Path, stored: Any, good: bool) -> None:
+        image = nib.MGHImage(stored, QUARTER_TURN)
+        image.header["goodRASFlag"] = good
+        nib.save(image, path)
+
+    kinds = [(VOLUME, True), (VOLUME.astype(np.float32)[..., np.newaxis].repeat(2, 3), True), (VOLUME, False)]
+    return [_written(".mgh", make, *one)[0] for one in kinds]
 
 
 def npy(rank: int) -> list[bytes]:
