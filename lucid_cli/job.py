@@ -168,7 +168,7 @@ def _hashes(job: Job) -> dict[str, str]:
     """Return what an interrupted run must share with the one that goes on."""
     target, spec = job.target, _named(job)
     with job.stopwatch.stage("read"):
-        files = format_of(job.input).files(job.input)
+        files = format_of(job.input).files_read(job.input)
         content = hash_files([*files, *mask_files(job.settings)])
     shape = [
         target.file_shape,
@@ -232,7 +232,7 @@ def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str
 
 def _output_json(job: Job, statistics: Statistics | None) -> dict[str, Any]:
     target, spec = job.target, job.spec
-    letters = target.axes.replace("n", "t") if len(target.axes) == 4 and target.axes.startswith("xyz") else target.axes
+    letters = target.axes.replace("n", "t") if target.axes.endswith("xyzn") else target.axes
     info = VolumeInfo(
         str(spec) if spec else "",
         SUFFIXES[spec.suffix] if spec else job.info.format,
@@ -273,11 +273,17 @@ def mask_files(settings: Settings) -> list[Path]:
     if settings.mask is None:
         return []
     spec = parse_spec(settings.mask)
-    return format_of(spec).files(spec) if spec.suffix else [spec.path]
+    return _files_read(spec)
+
+
+def _files_read(spec: Spec) -> list[Path]:
+    """Return the files of an input, also of one whose format is not known."""
+    files: list[Path] = format_of(spec).files_read(spec) if spec.suffix else [spec.path]
+    return files
 
 
 def protected(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
     """Return the files a run reads: none of them may be its output."""
-    paths = [path for spec in inputs for path in (format_of(spec).files(spec) if spec.suffix else [spec.path])]
+    paths = [path for spec in inputs for path in _files_read(spec)]
     paths += [*mask_files(settings), *weights_files(settings)]
     return paths + ([Path(config)] if config else [])

@@ -9,6 +9,7 @@ import numpy as np
 
 from lucid_cli.boxes import BoxReader
 from lucid_cli.compression import open_stream
+from lucid_cli.output import check_input
 from lucid_cli.planes import PlaneWindow, drain, skip, spool, stream_fetch, window
 from lucid_cli.rawfile import RawReader, raw_readings
 from lucid_cli.volumes import Reading, Source, five_shape
@@ -143,3 +144,18 @@ def _by_planes(shape: Shape5, order: str) -> bool:
 def _whole_planes(shape: Shape5, order: str) -> bool:
     """Say whether planes with all their channels lie one behind the other."""
     return shape[1] == 1 or "c" in order.partition("z")[2]
+
+
+def data_beside(header: Path, name: str) -> Path:
+    """Return the file of voxels that a header of a pair names, which must lie in its folder or below.
+
+    Raises `InputError` where it is elsewhere, since the header would decide what is read, or is no regular file.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise InputError(f"{header}: its voxels lie in {name}, outside its folder: not read; move both into one folder")
+    path = header.parent / name
+    try:
+        check_input(path)
+    except InputError as error:
+        raise InputError(f"{header}: names the file of its voxels: {error}") from error
+    return path

@@ -28,6 +28,8 @@ from lucid_core.regions import Region
 BLOCK_BYTES = 1 << 18
 """Bytes that a block holds, or one plane where that is more."""
 COPY_BYTES = 1 << 20
+Preface = Callable[[int], bytes]
+"""Gives what stands before a stream of so many bytes; always of one length."""
 LIKELY_RATIO = 4
 """Voxels rarely compress to less than this part of their size."""
 STREAM_COPIES = 2.0
@@ -73,9 +75,11 @@ class StreamSink(Sink):
         codec: Codec,
         spill_folder: Path | None,
         *,
+        preface: Preface | None = None,
         order: ByteOrder = "<",
         trailer: Trailer = bytes,
     ) -> None:
+        """Begin the stream with `header`; a `preface` stands before it, not compressed."""
         super().__init__()
         self._file = file
         self._codec = codec
@@ -91,8 +95,10 @@ class StreamSink(Sink):
         self._volumes = target.shape[0]
         self._series = [_Series() for _ in range(self._volumes * channels)]
         self._current = 0
-        self._file.write(codec.begin)
-        start = codec.block(memoryview(header))
+        self._preface = preface
+        self._preface_bytes = preface(0) if preface else b""
+        self._file.write(self._preface_bytes + codec.begin)
+        start = codec.block(memoryview(header)) if header else Block(b"", 0, 0)
         self._file.write(start.data)
         self._whole = start.then(0, 0)
 
@@ -191,6 +197,10 @@ class StreamSink(Sink):
             self._file.write(end.data)
             self._whole = end.then(*self._whole)
         self._file.write(self._codec.end(*self._whole))
+        if self._preface:
+            whole = self._preface(self._file.tell() - len(self._preface_bytes))
+            self._file.seek(0)
+            self._file.write(whole)
         self._file.flush()
         if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             os.fsync(self._file.fileno())
@@ -269,6 +279,7 @@ def stream_sink(
     header: bytes,
     codec: Codec,
     *,
+    preface: Preface | None = None,
     x_first: bool = True,
     order: ByteOrder = "<",
     trailer: Trailer = bytes,
@@ -277,7 +288,7 @@ def stream_sink(
     folder = temporary.parent if temporary else Path(tempfile.gettempdir())
     with ExitStack() as stack:
         file: Any = stack.enter_context(temporary.open("w+b")) if temporary else DataPipe()
-        stream = StreamSink(file, target, header, codec, folder, order=order, trailer=trailer)
+        stream = StreamSink(file, target, header, codec, folder, preface=preface, order=order, trailer=trailer)
         sink: Sink = stream
         if is_spooled(target):
             plain = stack.enter_context(plain_file(target, folder))

@@ -1,8 +1,9 @@
 """File formats, one a module, found by the suffix of a name.
 
-A format module has `SUFFIXES`, `open_source(spec)` returning a `Source` (header read, no voxel), and
-`open_sink(temporary, target)` returning a `Sink` that writes into a temporary file. `tests/contracts/test_formats.py`
-holds what each must do.
+A format module has `open_source(spec)` returning a `Source` (header read, no voxel), `open_sink(temporaries, target,
+spec)` returning a `Sink` that writes into temporary files, `writing(target, spec)` saying what that takes,
+`files(spec)` for the files of an output and `files_read(spec)` for those of an input. What a format can hold stands in
+`sink.OUT_DTYPES`, `axes.OWN_AXES` and `compression.LEGAL`. `tests/contracts/test_formats.py` holds what each must do.
 """
 
 import importlib
@@ -52,6 +53,8 @@ SUFFIXES = {
     ".mgh": "mgh",
     ".mgz": "mgh",
     ".mgh.gz": "mgh",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
 }
 """Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
 

@@ -157,3 +157,6 @@ def writing(target: Target, spec: Spec) -> Writing:
 def files(spec: Spec) -> list[Path]:
     """Return the files that an output of this name consists of."""
     return [spec.path]
+
+
+files_read = files

@@ -140,6 +140,9 @@ def files(spec: Spec) -> list[Path]:
     return [Path(f"{base}{suffix.upper() if upper else suffix}") for suffix in (".img", ".hdr")]
 
 
+files_read = files
+
+
 def open_source(spec: Spec) -> Source:
     """Open a NIfTI file or pair to read."""
     return NiftiSource(spec)

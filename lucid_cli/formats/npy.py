@@ -86,3 +86,6 @@ def writing(target: Target, spec: Spec) -> Writing:  # noqa: ARG001
 def files(spec: Spec) -> list[Path]:
     """Return the files that an output of this name consists of, in the order they are put in place."""
     return [spec.path]
+
+
+files_read = files

@@ -14,12 +14,15 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
 from lucid_cli import main
 from lucid_cli.compression import zstandard
 
+ITK = (".mha", ".mhd")
+"""Suffixes of files that SimpleITK makes and reads here."""
 SIZE = (5, 6, 7)
 """D, H, W of most volumes here."""
 
@@ -156,6 +159,8 @@ def make_volume(path, volume):
             file["data"] = volume
     elif path.suffix in (".mgh", ".mgz"):
         nib.save(nib.MGHImage(volume.T, np.eye(4)), path)
+    elif path.suffix in ITK:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(volume, isVector=False), str(path))
     else:
         make_nifti(path, volume.T, sform=np.eye(4))
     return path
@@ -176,6 +181,10 @@ def read_volume(path):
     if path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "r") as file:
             return file["data"][()]
+    if path.suffix in ITK:
+        image = SimpleITK.ReadImage(str(path))
+        array = SimpleITK.GetArrayFromImage(image)
+        return array if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, -4)
     if path.suffix == ".zst":
         return np.asarray(nib.Nifti1Image.from_bytes(plain_bytes(path)).dataobj).T
     return np.asarray(nib.load(path).dataobj).T

@@ -48,6 +48,11 @@ JSON_WORDS = (
     *_words('"F32" "F16" "BF16" "F64" "I8" "U64" "BOOL" "F8_E4M3" "C64" "X" "\\u0000" "\\ud800" é'),
     "[" * 300,
 )
+META_WORDS = (
+    *NUMBERS,
+    *_words("= \n True False MET_SHORT MET_DOUBLE MET_LONG LOCAL LIST a.raw /dev/zero CompressedData NDims DimSize"),
+    *_words("HeaderSize ElementNumberOfChannels ElementSpacing Offset TransformMatrix ElementDataFile \x00 -1 é"),
+)
 TABLE_WORDS = (*NUMBERS, *_words(", ; # \n \n\n \t \r . - + e inf -nan 1,2 \x00 \ufeff ٣ ½"))
 YAML_WORDS = (
     *NUMBERS,
@@ -166,6 +171,12 @@ def safetensors_header(rng: random.Random, data: bytes, others: Sequence[bytes])
     return (struct.pack("<Q", len(header)) if rng.random() < 0.9 else data[:8]) + header + data[8 + size :]
 
 
+def metaimage_header(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Change words of the header."""
+    end = data.find(b"LOCAL") + 6 or len(data)
+    return mutations.words(rng, data[:end].decode("latin1"), META_WORDS).encode("utf-8", "replace") + data[end:]
+
+
 def table_words(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """Change words of a table."""
     return mutations.words(rng, data.decode("utf-8", "replace"), TABLE_WORDS).encode("utf-8", "replace")
@@ -217,6 +228,7 @@ FUZZERS = {
         PairFuzzer("pair", ".hdr", list, checks.volume, _NIFTI),
         Fuzzer("mgh", ".mgh", seeds.mgh, checks.volume, _MGH),
         Fuzzer("mgz", ".mgz", seeds.mgh, checks.volume, _MGH, gzipped),
+        Fuzzer("mha", ".mha", seeds.metaimage, checks.volume, (*BYTES, *[metaimage_header] * 12)),
         Fuzzer("npy", ".npy", lambda: seeds.npy(5), checks.volume, _NPY),
         Fuzzer("hdf5", ".h5", lambda: seeds.hdf5(("data", "group/other")), checks.volume),
         Fuzzer("weights-npy", ".npy", lambda: seeds.npy(5), checks.weights, _NPY),

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,27 @@ def mgh() -> list[bytes]:
 
     kinds = [(VOLUME, True), (VOLUME.astype(np.float32)[..., np.newaxis].repeat(2, 3), True), (VOLUME, False)]
     return [_written(".mgh", make, *one)[0] for one in kinds]
+
+
+META = (
+    "ObjectType = Image\nNDims = 3\nTransformMatrix = 0 1 0 -1 0 0 0 0 1\nOffset = 5 6 7\nElementSpacing = 1 2 3\n"
+    "DimSize = 4 3 2\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+)
+
+
+def metaimage() -> list[bytes]:
+    """Return files with their voxels: plain, big-endian with a series, of three channels, and compressed."""
+    series = META.replace("NDims = 3", "BinaryDataByteOrderMSB = True\nHeaderSize = -1\nNDims = 4")
+    series = series.replace("4 3 2", "4 3 2 1").replace("1 2 3\n", "1 2 3 1\n").replace("5 6 7", "5 6 7 0")
+    series = series.replace("0 1 0 -1 0 0 0 0 1", "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1")
+    vectors = META.replace("DimSize", "ElementNumberOfChannels = 3\nDimSize").replace("MET_SHORT", "MET_UCHAR")
+    packed = META.replace("NDims", "CompressedData = True\nNDims")
+    return [
+        META.encode() + VOLUME.tobytes(),
+        series.encode() + VOLUME.astype(">i2").tobytes(),
+        vectors.encode() + VOLUME.astype(np.uint8).repeat(3).tobytes(),
+        packed.encode() + zlib.compress(VOLUME.tobytes()),
+    ]
 
 
 def npy(rank: int) -> list[bytes]:
