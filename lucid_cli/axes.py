@@ -11,6 +11,7 @@ OWN_AXES: dict[str, tuple[str, str, str | None, str | None]] = {
     "nifti": ("xyz", "xyzn", "xyzc", "xyznc"),
     "mgh": ("xyz", "xyzn", "xyzc", None),
     "metaimage": ("xyz", "xyzn", "cxyz", "cxyzn"),
+    "nrrd": ("xyz", "xyzn", "cxyz", "cxyzn"),
 }
 """Roles of the axes that a format has of its own: of one volume, of a batch, of channels and of both, where it can."""
 

@@ -34,6 +34,7 @@ LEGAL = {
     ".mgz": LEVELS,
     ".mgh.gz": LEVELS,
     ".mha": LEVELS,
+    ".nrrd": LEVELS,
 }
 """Legal values of `--compression` by the suffix of the output; other formats know none only."""
 COMPRESSED_WHERE_ASKED = (".mha", ".nrrd")

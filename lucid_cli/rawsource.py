@@ -149,8 +149,11 @@ def _whole_planes(shape: Shape5, order: str) -> bool:
 def data_beside(header: Path, name: str) -> Path:
     """Return the file of voxels that a header of a pair names, which must lie in its folder or below.
 
-    Raises `InputError` where it is elsewhere, since the header would decide what is read, or is no regular file.
+    Raises `InputError` where it is elsewhere, since the header would decide what is read, where it is no regular file,
+    and for several files.
     """
+    if name.upper().startswith("LIST") or "%" in name or not name:
+        raise InputError(f"{header}: its voxels lie in several files ({name!r}): not read")
     if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise InputError(f"{header}: its voxels lie in {name}, outside its folder: not read; move both into one folder")
     path = header.parent / name

@@ -21,6 +21,7 @@ OUT_DTYPES = {
 OUT_DTYPES |= {
     "mgh": ("float32", "uint8", "int16", "int32"),
     "metaimage": OUT_DTYPES["nifti"],
+    "nrrd": OUT_DTYPES["nifti"],
 }
 OUT_DTYPES["hdf5"] = OUT_DTYPES["npy"]
 """Types of values that each format can hold and others can read."""

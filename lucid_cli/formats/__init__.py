@@ -55,6 +55,8 @@ SUFFIXES = {
     ".mgh.gz": "mgh",
     ".mha": "metaimage",
     ".mhd": "metaimage",
+    ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
 }
 """Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
 

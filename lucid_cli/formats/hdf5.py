@@ -21,6 +21,7 @@ from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
 from lucid_cli.hdf5_file import Description, Hdf5Dataset
 from lucid_cli.isolation import Isolated
+from lucid_cli.lengths import mm_per
 from lucid_cli.planes import window
 from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
 from lucid_cli.streams import LIKELY_RATIO, SpooledSink
@@ -28,7 +29,7 @@ from lucid_cli.volumes import Array, Reading, Sink, Source, Target, VolumeInfo, 
 from lucid_core.errors import OutputError
 from lucid_core.geometry import affine_of, is_usable, spacing_of
 from lucid_core.regions import Region
-from lucid_core.units import MM_PER_UNIT, Spacing
+from lucid_core.units import Spacing
 from lucid_core.volume import VolumeReader
 
 DEFAULT_DATASET = "/data"
@@ -42,13 +43,6 @@ LEAST_CHUNK_BYTES, MOST_SMALL_CHUNKS = 1 << 14, 1 << 12
 """Chunks of an input that are smaller, and more, are not those of its output: they cost more than they hold."""
 CHUNK = 64
 """Largest size of a chunk along an axis where nothing says its shape."""
-UNITS = {"micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um", "μm": "um"} | {
-    "millimeter": "mm",
-    "millimetre": "mm",
-    "nanometer": "nm",
-    "nanometre": "nm",
-}
-"""Other spellings of the units in `units.MM_PER_UNIT`."""
 
 
 class Hdf5Source(Source):
@@ -134,8 +128,7 @@ def _affine(attributes: Mapping[str, Any]) -> Any:
     matrix = np.asarray(attributes.get("affine", ()))
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu":
         return None
-    units = _text(attributes.get("units")) or "mm"
-    per_unit = MM_PER_UNIT.get(UNITS.get(units, units))
+    per_unit = mm_per(_text(attributes.get("units")) or "mm")
     if per_unit is None:
         return None
     with np.errstate(all="ignore"):  # what comes of an infinite one is not usable

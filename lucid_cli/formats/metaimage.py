@@ -6,7 +6,6 @@ LPS in mm. Voxels may be one zlib stream.
 """
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +21,7 @@ from lucid_cli.rawfile import RawSink, raw_writing
 from lucid_cli.rawsource import Layout, RawSource, data_beside
 from lucid_cli.streams import stream_sink, stream_writing
 from lucid_cli.talk import silent
+from lucid_cli.text_header import MOST_BYTES, TextHeader, words
 from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, Writing
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, is_usable, lps, spacing_of
@@ -48,59 +48,20 @@ SPACINGS, OFFSETS = ("ElementSpacing", "ElementSize"), ("Offset", "Position", "O
 MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 """Names of a field, the first one that stands there counts."""
 LOCAL = "LOCAL"
-MOST_HEADER_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class Header:
-    """The fields of a header, and where it ends in its file."""
-
-    name: str
-    fields: dict[str, str]
-    end: int
-
-    def numbers(self, *keys: str, count: int | None = None) -> list[float] | None:
-        """Return the numbers of the first of these fields that is there, None where none is."""
-        key = next((one for one in keys if one in self.fields), None)
-        if key is None:
-            return None
-        try:
-            found = [float(word) for word in self.fields[key].split()]
-        except ValueError:
-            found = []
-        if not found or not all(map(math.isfinite, found)) or count not in (None, len(found)):
-            wanted = "numbers" if count is None else f"{count} numbers"
-            raise InputError(f"{self.name}: {key} is {self.fields[key]!r}, legal: {wanted}")
-        return found
-
-    def whole(self, key: str, default: str | None = None, count: int = 1, least: int = 1) -> list[int]:
-        """Return the whole numbers of a field."""
-        text = self.fields.get(key, default)
-        try:
-            found = [int(word) for word in (text or "").split()]
-        except ValueError:
-            found = []
-        if len(found) != count or min(found) < least:
-            raise InputError(f"{self.name}: {key} is {text!r}, legal: {count} whole numbers of at least {least}")
-        return found
-
-    def flag(self, *keys: str) -> bool:
-        """Say whether one of these fields is there and true."""
-        return any(self.fields.get(key, "").lower() in ("true", "t", "1", "yes") for key in keys)
-
-
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> TextHeader:
     """Return the fields of the header of a file."""
     fields: dict[str, str] = {}
     with reading(str(path)), path.open("rb") as file:
         while "ElementDataFile" not in fields:
-            line = file.readline(MOST_HEADER_BYTES)
+            line = file.readline(MOST_BYTES)
             key, equals, value = line.decode("utf-8", "replace").partition("=")
-            if not equals or file.tell() > MOST_HEADER_BYTES:
+            if not equals or file.tell() > MOST_BYTES:
                 what = "its header has no ElementDataFile" if fields else f"not a MetaImage file{looks_like(line[:6])}"
                 raise InputError(f"{path}: {what}")
             fields[key.strip()] = value.strip()
-        return Header(str(path), fields, file.tell())
+        return TextHeader(str(path), fields, file.tell())
 
 
 class MetaImageSource(RawSource):
@@ -130,15 +91,15 @@ class MetaImageSource(RawSource):
         spacing = None if affine is None else spacing_of(affine)
         self.info = VolumeInfo(self._name, "metaimage", shape, axes, dtype.name, spacing, affine, details)
 
-    def _offset(self, header: Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-        """Return where the voxels begin: HeaderSize says it, -1 where they end with the file."""
+    def _offset(self, header: TextHeader, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+        """Return where the voxels begin: TextHeaderSize says it, -1 where they end with the file."""
         size = header.whole("HeaderSize", "0", least=-1)[0]
         if size >= 0:
             return size or self._start
         assert self._data_path is not None
         return max(0, self._data_path.stat().st_size - math.prod(shape) * dtype.itemsize)
 
-    def _affine(self, header: Header, dims: int) -> Affine | None:
+    def _affine(self, header: TextHeader, dims: int) -> Affine | None:
         """Return what places the volume; None where the header does not say or says what cannot be."""
         steps, origin = header.numbers(*SPACINGS, count=dims), header.numbers(*OFFSETS, count=dims)
         matrix = header.numbers(*MATRICES, count=dims**2)
@@ -165,17 +126,13 @@ class MetaImageSource(RawSource):
         return inflated(file)
 
 
-def _data_file(path: Path, header: Header) -> Path:
+def _data_file(path: Path, header: TextHeader) -> Path:
     """Return the file of the voxels."""
     name = header.fields["ElementDataFile"]
-    if name.upper() == LOCAL:
-        return path
-    if name.upper().startswith("LIST") or "%" in name or not name:
-        raise InputError(f"{path}: its voxels lie in several files (ElementDataFile = {name}): not read")
-    return data_beside(path, name)
+    return path if name.upper() == LOCAL else data_beside(path, name)
 
 
-def _stored_dtype(header: Header) -> np.dtype[Any]:
+def _stored_dtype(header: TextHeader) -> np.dtype[Any]:
     kind = header.fields.get("ElementType", "")
     if kind not in TYPES:
         raise InputError(f"{header.name}: ElementType is {kind!r}, legal: {', '.join(TYPES)}")
@@ -209,7 +166,7 @@ def _output_header(target: Target, spec: Spec, size: int | None) -> bytes:
         "CompressedData": size is not None,
         **({} if size is None else {"CompressedDataSize": f"{size:016}"}),
         **_place(target, len(axes)),
-        "DimSize": _words(target.file_shape[-len(axes) :]),
+        "DimSize": words(target.file_shape[-len(axes) :]),
         **({"ElementNumberOfChannels": target.shape[1]} if axes != target.axes else {}),
         "ElementType": NAMES[target.dtype],
         "ElementDataFile": LOCAL if len(files(spec)) == 1 else files(spec)[0].name,
@@ -221,21 +178,17 @@ def _place(target: Target, dims: int) -> dict[str, str]:
     """Return the fields that place a volume, those that are known; the axis of time has steps of 1."""
     if target.affine is None:
         steps = [*(target.spacing or ())[::-1], 1.0][:dims]
-        return {"ElementSpacing": _words(steps)} if target.spacing else {}
+        return {"ElementSpacing": words(steps)} if target.spacing else {}
     affine = lps(target.affine)
     steps = [*spacing_of(affine)[::-1], 1.0][:dims]
     directions = np.eye(dims)
     directions[:3, :3] = (affine[:3, :3] / steps[:3]).T
     return {
-        "TransformMatrix": _words(directions.ravel()),
-        "Offset": _words([*affine[:3, 3], 0.0][:dims]),
-        "CenterOfRotation": _words([0.0] * dims),
-        "ElementSpacing": _words(steps),
+        "TransformMatrix": words(directions.ravel()),
+        "Offset": words([*affine[:3, 3], 0.0][:dims]),
+        "CenterOfRotation": words([0.0] * dims),
+        "ElementSpacing": words(steps),
     }
-
-
-def _words(values: Any) -> str:
-    return " ".join(f"{value:.17g}" for value in values)
 
 
 def writing(target: Target, spec: Spec) -> Writing:

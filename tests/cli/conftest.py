@@ -21,7 +21,7 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from lucid_cli import main
 from lucid_cli.compression import zstandard
 
-ITK = (".mha", ".mhd")
+ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
 """Suffixes of files that SimpleITK makes and reads here."""
 SIZE = (5, 6, 7)
 """D, H, W of most volumes here."""

@@ -1,5 +1,6 @@
 """MetaImage and NRRD: what SimpleITK writes is read at its place, and what is written here SimpleITK reads at its."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from tests.cli.conftest import SIZE, contents, make_nifti, make_volume, noise, ok, run, save_weights
+from tests.cli.conftest import ITK, SIZE, contents, make_nifti, make_volume, noise, ok, run, save_weights
 from tests.cli.test_geometry import (
     AT_ORIGIN,
     FLIPPED,
@@ -21,7 +22,6 @@ from tests.cli.test_geometry import (
     ramp,
 )
 
-SUFFIXES = (".mha", ".mhd")
 AFFINES = {"oblique": OBLIQUE, "flipped": FLIPPED, "swapped": SWAPPED}
 TO_RAS = np.array([-1, -1, 1])
 
@@ -42,7 +42,7 @@ def affine_in(image):
     return affine_with(TO_RAS[:, None] * directions, TO_RAS * image.GetOrigin())
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ITK)
 @pytest.mark.parametrize("name", AFFINES)
 @pytest.mark.parametrize("packed", (False, True))
 def test_what_simpleitk_writes_is_read_at_its_place(tmp_path, suffix, name, packed):
@@ -55,7 +55,7 @@ def test_what_simpleitk_writes_is_read_at_its_place(tmp_path, suffix, name, pack
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), noise(*SIZE))
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ITK)
 @pytest.mark.parametrize("name", AFFINES)
 @pytest.mark.parametrize("layer", ("strides", "pads", "even", "binning"))
 def test_simpleitk_sees_a_ramp_where_it_was(tmp_path, suffix, name, layer):
@@ -72,7 +72,7 @@ def test_simpleitk_sees_a_ramp_where_it_was(tmp_path, suffix, name, layer):
         assert abs(point @ SLOPE + AT_ORIGIN - values[z, y, x]) < 1e-6
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ITK)
 @pytest.mark.parametrize("name", AFFINES)
 def test_a_nifti_there_and_back_keeps_its_place(tmp_path, suffix, name):
     make_nifti(tmp_path / "a.nii", noise(*SIZE_XYZ), sform=AFFINES[name])
@@ -84,7 +84,7 @@ def test_a_nifti_there_and_back_keeps_its_place(tmp_path, suffix, name):
         np.testing.assert_allclose(found["affine"], AFFINES[name], atol=2e-6)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ITK)
 def test_a_volume_without_a_place_gets_none_and_one_with_spacing_keeps_it(tmp_path, suffix):
     make_volume(tmp_path / "a.npy", noise(*SIZE))
     ok("apply", tmp_path / "a.npy", "-o", tmp_path / f"b{suffix}", "--kernel", "identity", "-q")
@@ -94,7 +94,7 @@ def test_a_volume_without_a_place_gets_none_and_one_with_spacing_keeps_it(tmp_pa
     assert SimpleITK.ReadImage(str(tmp_path / f"d{suffix}")).GetSpacing() == (1, 2, 3)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ITK)
 @pytest.mark.parametrize("packed", (False, True))
 def test_the_components_of_a_vector_image_are_channels(tmp_path, suffix, packed):
     vectors = noise(*SIZE, 3)
@@ -108,7 +108,7 @@ def test_the_components_of_a_vector_image_are_channels(tmp_path, suffix, packed)
     np.testing.assert_allclose(result, vectors @ noise(2, 3).T, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("suffix", (".mha",))
+@pytest.mark.parametrize("suffix", (".mha", ".nrrd"))
 @pytest.mark.parametrize("channels", (1, 3))
 @pytest.mark.parametrize("tile", ("2,99,99", "2,3,4"))
 def test_compression_on_demand_is_read_by_simpleitk(tmp_path, suffix, channels, tile):
@@ -207,3 +207,127 @@ class TestMetaImage:
             result = run("apply", tmp_path / "a.mha", "-o", tmp_path / "b.npy", "--kernel", "identity", "-q")
             assert (result.code, "damaged or cut short" in result.err) == (3, True)
             assert not Path(tmp_path / "b.npy").exists()
+
+
+class TestNrrd:
+    GOOD = (
+        "NRRD0004\n# a comment: with a colon\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: 7 6 5\n"
+        "space directions: (1,0,0) (0,2,0) (0,0,3)\nkinds: domain domain domain\nendian: little\nencoding: raw\n"
+        "space origin: (-4,5,6)\nnote:=a remark\n\n"
+    )
+    VOXELS = noise(*SIZE).tobytes()
+
+    def written(self, folder, header=GOOD, voxels=VOXELS):
+        (folder / "a.nrrd").write_bytes(header.encode() + voxels)
+        return folder / "a.nrrd"
+
+    def values(self, path, *options):
+        out = path.with_name("back.npy")
+        ok("apply", path, "-o", out, "--kernel", "identity", "-q", "--overwrite", *options)
+        return np.load(out)
+
+    def info(self, path):
+        return json.loads(ok("info", path, "--json").out)
+
+    @pytest.mark.parametrize(
+        ("space", "signs"),
+        (
+            ("left-posterior-superior", (-1, -1, 1)),
+            ("LPS", (-1, -1, 1)),
+            ("right-anterior-superior", (1, 1, 1)),
+            ("RAS", (1, 1, 1)),
+            ("left-anterior-superior", (-1, 1, 1)),
+        ),
+    )
+    def test_the_world_is_where_the_space_says(self, tmp_path, space, signs):
+        source = self.written(tmp_path, self.GOOD.replace("left-posterior-superior", space))
+        expected = np.diag([*signs, 1]) @ affine_with(np.diag([1.0, 2, 3]), (-4, 5, 6))
+        np.testing.assert_array_equal(self.info(source)["affine"], expected)
+        image = SimpleITK.ReadImage(str(source))
+        np.testing.assert_array_equal(affine_in(image), expected)
+
+    @pytest.mark.parametrize("encoding", ("raw", "gzip"))
+    def test_pynrrd_reads_and_writes_the_same(self, tmp_path, encoding):
+        nrrd = pytest.importorskip("nrrd")
+        header = {"space": "RAS", "space directions": OBLIQUE[:3, :3].T, "space origin": OBLIQUE[:3, 3]}
+        nrrd.write(str(tmp_path / "a.nrrd"), noise(*SIZE).T, header | {"encoding": encoding})
+        np.testing.assert_allclose(self.info(tmp_path / "a.nrrd")["affine"], OBLIQUE, atol=1e-12)
+        np.testing.assert_array_equal(self.values(tmp_path / "a.nrrd"), noise(*SIZE))
+        level = ("--compression", 1) if encoding == "gzip" else ()
+        ok("apply", tmp_path / "a.nrrd", "-o", tmp_path / "b.nrrd", "--kernel", "identity", "-q", *level)
+        values, found = nrrd.read(str(tmp_path / "b.nrrd"))
+        np.testing.assert_array_equal(values.T, noise(*SIZE))
+        np.testing.assert_allclose(found["space directions"] * [-1, -1, 1], OBLIQUE[:3, :3].T, atol=1e-12)
+        assert (found["space"], found["encoding"]) == ("left-posterior-superior", encoding)
+
+    def test_units_and_spacings_without_a_space(self, tmp_path):
+        header = self.GOOD.replace("space origin: (-4,5,6)\n", "").replace("space: left-posterior-superior\n", "")
+        header = header.replace("space directions: (1,0,0) (0,2,0) (0,0,3)", 'spacings: 1 2 3\nunits: "um" "um" "um"')
+        found = self.info(self.written(tmp_path, header))
+        assert found["affine"] is None
+        np.testing.assert_allclose(found["spacing_mm"], [0.001, 0.002, 0.003])
+
+    def test_a_list_is_a_series_and_a_vector_has_channels(self, tmp_path):
+        header = self.GOOD.replace("dimension: 3", "dimension: 5").replace("7 6 5", "3 7 6 5 2")
+        header = header.replace("directions: ", "directions: none ").replace("(0,0,3)", "(0,0,3) none")
+        header = header.replace("kinds: domain domain domain", "kinds: vector domain domain domain list")
+        source = self.written(tmp_path, header, noise(2, *SIZE, 3).tobytes())
+        assert self.info(source)["axes"] == "cxyzt"
+        np.testing.assert_array_equal(self.values(source), np.moveaxis(noise(2, *SIZE, 3), -1, 1))
+        ok("apply", source, "-o", tmp_path / "b.nrrd", "--kernel", "identity", "-q")
+        found = self.info(tmp_path / "b.nrrd")
+        assert (found["axes"], found["shape"]) == ("cxyzt", [3, 7, 6, 5, 2])
+
+    def test_a_list_that_comes_first_is_read(self, tmp_path):
+        header = self.GOOD.replace("dimension: 3", "dimension: 4").replace("7 6 5", "2 7 6 5")
+        header = header.replace("directions: ", "directions: none ").replace("kinds: ", "kinds: list ")
+        for encoding in ("raw", "gzip"):
+            voxels = noise(*SIZE, 2).tobytes()
+            packed = gzip.compress(voxels) if encoding == "gzip" else voxels
+            source = self.written(tmp_path, header.replace("raw", encoding), packed)
+            np.testing.assert_array_equal(self.values(source).reshape(2, *SIZE), np.moveaxis(noise(*SIZE, 2), -1, 0))
+
+    def test_what_else_the_header_holds_is_kept_with_the_channels(self, tmp_path):
+        source = self.written(tmp_path)
+        ok("apply", source, "-o", tmp_path / "b.nrrd", "--kernel", "identity", "-q")
+        ok("apply", source, "-o", tmp_path / "c.nrrd", "--out-channels", 2, "--kernel-size", 1, "-q")
+        assert [b"note:=a remark\n" in (tmp_path / name).read_bytes() for name in ("b.nrrd", "c.nrrd")] == [True, False]
+
+    def test_skipped_lines_and_bytes_of_a_file_beside(self, tmp_path):
+        (tmp_path / "x.bin").write_bytes(b"first\nsecond\n1234" + self.VOXELS)
+        extra = "data file: x.bin\nline skip: 2\nbyte skip: 4\n\n"
+        source = self.written(tmp_path, self.GOOD.removesuffix("\n") + extra, b"")
+        np.testing.assert_array_equal(self.values(source), noise(*SIZE))
+        source = self.written(tmp_path, self.GOOD.removesuffix("\n") + "datafile: x.bin\nbyteskip: -1\n", b"")
+        np.testing.assert_array_equal(self.values(source), noise(*SIZE))
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        (
+            ("NRRD0004", "NRRX0004", "not an NRRD file"),
+            ("kinds", "kinds domain\nkinds", "no field"),
+            ("7 6 5", "7 6", "3 whole numbers"),
+            ("7 6 5", "7 6 0", "at least 1"),
+            ("7 6 5", "70000 60000 50000", "cut short"),
+            ("dimension: 3", "dimension: 99", "legal"),
+            ("type: float", "type: block", "legal: int8"),
+            ("type: float\n", "", "type is missing"),
+            ("endian: little\n", "", "endian is missing"),
+            ("encoding: raw", "encoding: hex", "legal: raw, gzip"),
+            ("encoding: raw", "encoding: gzip", "not compressed so"),
+            ("(0,2,0)", "(0,2)", "vectors of 3 numbers"),
+            ("(0,2,0)", "(0,two,0)", "3 vectors"),
+            ("domain domain domain", "domain domain", "3 of them"),
+            ("domain domain domain", "vector domain domain", "3 axes of space"),
+            ("encoding", "data file: ../x.bin\nencoding", "outside its folder"),
+            ("encoding", "data file: LIST\nencoding", "several files"),
+            ("encoding", "data file: x%03d.raw 1 5 1\nencoding", "several files"),
+            ("encoding", "data file: none.raw\nencoding", "no such file"),
+        ),
+    )
+    def test_a_header_that_is_wrong_is_one_line(self, tmp_path, old, new, words):
+        assert old in self.GOOD
+        self.written(tmp_path, self.GOOD.replace(old, new, 1))
+        result = run("apply", tmp_path / "a.nrrd", "-o", tmp_path / "b.npy", "--kernel", "identity", "-q")
+        assert (result.code, result.err.count("\n")) == (3, 1), result.err
+        assert words in result.err

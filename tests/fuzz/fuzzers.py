@@ -53,6 +53,11 @@ META_WORDS = (
     *_words("= \n True False MET_SHORT MET_DOUBLE MET_LONG LOCAL LIST a.raw /dev/zero CompressedData NDims DimSize"),
     *_words("HeaderSize ElementNumberOfChannels ElementSpacing Offset TransformMatrix ElementDataFile \x00 -1 é"),
 )
+NRRD_WORDS = (
+    *NUMBERS,
+    *_words("= \n : := none ( , ) (1,0,0) (nan,0,0) double block text gzip raw vector list domain time LPS RAS big"),
+    *_words("encoding kinds sizes space directions origin spacings units um data file LIST /dev/zero byte skip line é"),
+)
 TABLE_WORDS = (*NUMBERS, *_words(", ; # \n \n\n \t \r . - + e inf -nan 1,2 \x00 \ufeff ٣ ½"))
 YAML_WORDS = (
     *NUMBERS,
@@ -177,6 +182,12 @@ def metaimage_header(rng: random.Random, data: bytes, others: Sequence[bytes]) -
     return mutations.words(rng, data[:end].decode("latin1"), META_WORDS).encode("utf-8", "replace") + data[end:]
 
 
+def nrrd_header(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Change words of the header."""
+    end = data.find(b"\n\n") + 2
+    return mutations.words(rng, data[:end].decode("latin1"), NRRD_WORDS).encode("utf-8", "replace") + data[end:]
+
+
 def table_words(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """Change words of a table."""
     return mutations.words(rng, data.decode("utf-8", "replace"), TABLE_WORDS).encode("utf-8", "replace")
@@ -229,6 +240,7 @@ FUZZERS = {
         Fuzzer("mgh", ".mgh", seeds.mgh, checks.volume, _MGH),
         Fuzzer("mgz", ".mgz", seeds.mgh, checks.volume, _MGH, gzipped),
         Fuzzer("mha", ".mha", seeds.metaimage, checks.volume, (*BYTES, *[metaimage_header] * 12)),
+        Fuzzer("nrrd", ".nrrd", seeds.nrrd, checks.volume, (*BYTES, *[nrrd_header] * 12)),
         Fuzzer("npy", ".npy", lambda: seeds.npy(5), checks.volume, _NPY),
         Fuzzer("hdf5", ".h5", lambda: seeds.hdf5(("data", "group/other")), checks.volume),
         Fuzzer("weights-npy", ".npy", lambda: seeds.npy(5), checks.weights, _NPY),

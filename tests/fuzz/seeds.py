@@ -1,5 +1,6 @@
 """Small valid files of every format, each as bytes that the fuzzers damage and pack."""
 
+import gzip
 import io
 import tempfile
 import zlib
@@ -72,6 +73,28 @@ def metaimage() -> list[bytes]:
         series.encode() + VOLUME.astype(">i2").tobytes(),
         vectors.encode() + VOLUME.astype(np.uint8).repeat(3).tobytes(),
         packed.encode() + zlib.compress(VOLUME.tobytes()),
+    ]
+
+
+NRRD = (
+    "NRRD0004\ntype: short\ndimension: 3\nspace: right-anterior-superior\nsizes: 4 3 2\n"
+    "space directions: (1,0,0) (0,2,0) (0,0,3)\nkinds: domain domain domain\nendian: little\nencoding: raw\n"
+    "space origin: (1,2,3)\n\n"
+)
+
+
+def nrrd() -> list[bytes]:
+    """Return files with their voxels: plain, of three channels and a series, and compressed."""
+    vectors = NRRD.replace("dimension: 3", "dimension: 5").replace("4 3 2", "3 4 3 2 1").replace("short", "uint8")
+    vectors = vectors.replace("directions: ", "directions: none ").replace("(0,0,3)", "(0,0,3) none")
+    vectors = vectors.replace("kinds: domain domain domain", "kinds: vector domain domain domain list")
+    lines = [line for line in NRRD.splitlines(keepends=True) if not line.startswith(("space", "kinds"))]
+    bare = "".join([*lines[:-1], "spacings: 1 2 3\nbyte skip: -1\nkey:=value\n\n"])
+    return [
+        NRRD.encode() + VOLUME.tobytes(),
+        vectors.encode() + VOLUME.astype(np.uint8).repeat(3).tobytes(),
+        bare.encode() + VOLUME.tobytes(),
+        NRRD.replace("raw", "gzip").encode() + gzip.compress(VOLUME.tobytes(), mtime=0),
     ]
 
 
