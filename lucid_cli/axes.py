@@ -12,6 +12,8 @@ OWN_AXES: dict[str, tuple[str, str, str | None, str | None]] = {
     "mgh": ("xyz", "xyzn", "xyzc", None),
     "metaimage": ("xyz", "xyzn", "cxyz", "cxyzn"),
     "nrrd": ("xyz", "xyzn", "cxyz", "cxyzn"),
+    "tiff": ("zyx", "nzyx", "zcyx", "nzcyx"),
+    "ome_tiff": ("zyx", "nzyx", "zcyx", "nzcyx"),
 }
 """Roles of the axes that a format has of its own: of one volume, of a batch, of channels and of both, where it can."""
 

@@ -22,6 +22,8 @@ OUT_DTYPES |= {
     "mgh": ("float32", "uint8", "int16", "int32"),
     "metaimage": OUT_DTYPES["nifti"],
     "nrrd": OUT_DTYPES["nifti"],
+    "tiff": ("float32", "uint8", "int16", "uint16"),
+    "ome_tiff": ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32"),
 }
 OUT_DTYPES["hdf5"] = OUT_DTYPES["npy"]
 """Types of values that each format can hold and others can read."""

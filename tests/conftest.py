@@ -28,6 +28,7 @@ PACKAGES = {
     "safetensors": "safetensors",
     "isal": "isal",
     r"\[.*numba": "numba",
+    r"\btif|Tiff": "tifffile",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""
 SMOKE = (

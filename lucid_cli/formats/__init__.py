@@ -57,6 +57,10 @@ SUFFIXES = {
     ".mhd": "metaimage",
     ".nrrd": "nrrd",
     ".nhdr": "nrrd",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".ome.tif": "ome_tiff",
+    ".ome.tiff": "ome_tiff",
 }
 """Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
 

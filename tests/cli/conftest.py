@@ -157,6 +157,12 @@ def make_volume(path, volume):
     elif path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "w") as file:
             file["data"] = volume
+    elif path.suffix == ".tif":
+        import tifffile
+
+        imagej = not path.name.endswith(".ome.tif")
+        options = {"imagej": imagej, "photometric": "minisblack"}
+        tifffile.imwrite(path, volume, metadata={"axes": "TZYX"[-volume.ndim :]}, **options)
     elif path.suffix in (".mgh", ".mgz"):
         nib.save(nib.MGHImage(volume.T, np.eye(4)), path)
     elif path.suffix in ITK:
@@ -181,6 +187,16 @@ def read_volume(path):
     if path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "r") as file:
             return file["data"][()]
+    if path.suffix == ".tif":
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            found = dict(zip(series.get_axes(False), series.get_shape(False), strict=True))
+            array = series.asarray().reshape(list(found.values()))
+        axes = "".join(axis for axis, size in found.items() if size > 1 or axis in "ZYX")
+        array = array.reshape([found[axis] for axis in axes])
+        return np.moveaxis(array, axes.index("C"), axes.index("Z")) if "C" in axes else array
     if path.suffix in ITK:
         image = SimpleITK.ReadImage(str(path))
         array = SimpleITK.GetArrayFromImage(image)

@@ -26,16 +26,23 @@ from tests.cli.conftest import (
 )
 
 FORMATS = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img", ".h5", ".npy")
-MORE = (".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr")
+MORE = (".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr", ".tif", ".ome.tif")
 """Formats that are tested against NIfTI and themselves."""
 NIFTI = FORMATS[:5]
-OWN_AXES = (*NIFTI, ".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr")
+OWN_AXES = (*NIFTI, *MORE)
 """Formats with axes of their own; a fourth is the batch or the channels."""
 NO_BOTH = (".mgh", ".mgz")
 """Formats that hold a batch or channels, not both."""
 MGH_TYPES = ("uint8", "int16", "int32")
 ITK_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-INTEGER_TYPES = {".mgh": MGH_TYPES, ".mgz": MGH_TYPES, ".mha": ITK_TYPES, ".nrrd": ITK_TYPES}
+INTEGER_TYPES = {
+    ".mgh": MGH_TYPES,
+    ".mgz": MGH_TYPES,
+    ".mha": ITK_TYPES,
+    ".nrrd": ITK_TYPES,
+    ".tif": ("uint8", "uint16", "int16"),
+    ".ome.tif": ITK_TYPES[:6],
+}
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "i8", "u8")
 PAIRS = {".hdr": (".hdr", ".img"), ".img": (".hdr", ".img"), ".mhd": (".mhd", ".raw"), ".nhdr": (".nhdr", ".raw")}
 IDENTITY = ("--kernel", "identity", "-q")
@@ -69,7 +76,7 @@ def test_identity_keeps_every_value_from_any_format_to_any(tmp_path, into, out):
     np.testing.assert_array_equal(result, volume)
 
 
-@pytest.mark.parametrize("suffix", (*(suffix for suffix in NIFTI if suffix != ".nii.zst"), *ITK))
+@pytest.mark.parametrize("suffix", (*(suffix for suffix in NIFTI if suffix != ".nii.zst"), *ITK, ".tif", ".ome.tif"))
 def test_simpleitk_reads_the_same_values(tmp_path, suffix):
     volume = noise(*SIZE)
     ok("apply", make_volume(tmp_path / "a.npy", volume), "-o", tmp_path / f"b{suffix}", *IDENTITY)

@@ -1,9 +1,11 @@
 """What is done with a file: all that a command does with it, to the last voxel, except convolving and writing."""
 
+import importlib
 import math
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -117,8 +119,9 @@ class Here:
 
 @contextmanager
 def in_this_process() -> Iterator[None]:
-    """Let HDF5 be read here, for speed; what fails is tried again without this."""
+    """Let HDF5 and TIFF be read here, for speed; what fails is tried again without this."""
     with ExitStack() as stack:
-        for module in (hdf5, weights_hdf5):
+        tiff = [importlib.import_module("lucid_cli.formats.tiff")] if find_spec("tifffile") else []
+        for module in (hdf5, weights_hdf5, *tiff):
             stack.enter_context(mock.patch.object(module, "Isolated", Here))
         yield

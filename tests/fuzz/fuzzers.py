@@ -241,6 +241,7 @@ FUZZERS = {
         Fuzzer("mgz", ".mgz", seeds.mgh, checks.volume, _MGH, gzipped),
         Fuzzer("mha", ".mha", seeds.metaimage, checks.volume, (*BYTES, *[metaimage_header] * 12)),
         Fuzzer("nrrd", ".nrrd", seeds.nrrd, checks.volume, (*BYTES, *[nrrd_header] * 12)),
+        Fuzzer("tif", ".tif", seeds.tiff, checks.volume),
         Fuzzer("npy", ".npy", lambda: seeds.npy(5), checks.volume, _NPY),
         Fuzzer("hdf5", ".h5", lambda: seeds.hdf5(("data", "group/other")), checks.volume),
         Fuzzer("weights-npy", ".npy", lambda: seeds.npy(5), checks.weights, _NPY),

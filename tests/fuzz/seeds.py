@@ -98,6 +98,24 @@ def nrrd() -> list[bytes]:
     ]
 
 
+def tiff() -> list[bytes]:
+    """Return stacks of ImageJ and OME, plain, big-endian and compressed, and pages that name no axes."""
+    import tifffile
+
+    def make(path: Path, stored: Any, options: dict[str, Any]) -> None:
+        tifffile.imwrite(path, stored, photometric="minisblack", **options)
+
+    said = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
+    ome = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.0, "PhysicalSizeZ": 2.0, "UUID": "urn:uuid:1-1"}
+    variants = [
+        (VOLUME.astype(np.float32), {"imagej": True, "resolution": (2, 2), "metadata": said}),
+        (VOLUME, {"ome": True, "metadata": ome}),
+        (VOLUME, {"byteorder": ">", "metadata": None, "bigtiff": True}),
+        (VOLUME, {"compression": "zlib", "predictor": False, "metadata": None}),
+    ]
+    return [_written(".tif", make, *one)[0] for one in variants]
+
+
 def npy(rank: int) -> list[bytes]:
     """Return arrays of three axes and of `rank`, both orders, and the other versions of the format."""
     most = VOLUME.reshape((1,) * (rank - 3) + VOLUME.shape).astype(np.float32)
