@@ -12,6 +12,7 @@ OWN_AXES: dict[str, tuple[str, str, str | None, str | None]] = {
     "mgh": ("xyz", "xyzn", "xyzc", None),
     "metaimage": ("xyz", "xyzn", "cxyz", "cxyzn"),
     "nrrd": ("xyz", "xyzn", "cxyz", "cxyzn"),
+    "mrc": ("zyx", "nzyx", None, None),
     "tiff": ("zyx", "nzyx", "zcyx", "nzcyx"),
     "ome_tiff": ("zyx", "nzyx", "zcyx", "nzcyx"),
 }

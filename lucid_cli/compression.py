@@ -33,6 +33,8 @@ LEGAL = {
     ".hdf5": LEVELS,
     ".mgz": LEVELS,
     ".mgh.gz": LEVELS,
+    ".mrc.gz": LEVELS,
+    ".map.gz": LEVELS,
     ".mha": LEVELS,
     ".nrrd": LEVELS,
 }

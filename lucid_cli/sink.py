@@ -22,6 +22,7 @@ OUT_DTYPES |= {
     "mgh": ("float32", "uint8", "int16", "int32"),
     "metaimage": OUT_DTYPES["nifti"],
     "nrrd": OUT_DTYPES["nifti"],
+    "mrc": ("float32", "float16", "int8", "int16", "uint16"),
     "tiff": ("float32", "uint8", "int16", "uint16"),
     "ome_tiff": ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32"),
 }

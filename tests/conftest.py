@@ -29,6 +29,7 @@ PACKAGES = {
     "isal": "isal",
     r"\[.*numba": "numba",
     r"\btif|Tiff": "tifffile",
+    r"\bmrc": "mrcfile",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""
 SMOKE = (

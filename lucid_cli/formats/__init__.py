@@ -61,6 +61,12 @@ SUFFIXES = {
     ".tiff": "tiff",
     ".ome.tif": "ome_tiff",
     ".ome.tiff": "ome_tiff",
+    ".mrc": "mrc",
+    ".mrc.gz": "mrc",
+    ".mrcs": "mrc",
+    ".map": "mrc",
+    ".map.gz": "mrc",
+    ".rec": "mrc",
 }
 """Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
 

@@ -163,6 +163,13 @@ def make_volume(path, volume):
         imagej = not path.name.endswith(".ome.tif")
         options = {"imagej": imagej, "photometric": "minisblack"}
         tifffile.imwrite(path, volume, metadata={"axes": "TZYX"[-volume.ndim :]}, **options)
+    elif path.suffix == ".mrc":
+        import mrcfile
+
+        with mrcfile.new(path) as file:
+            file.set_data(volume)
+            if volume.ndim == 3:
+                file.set_volume()
     elif path.suffix in (".mgh", ".mgz"):
         nib.save(nib.MGHImage(volume.T, np.eye(4)), path)
     elif path.suffix in ITK:
@@ -197,6 +204,11 @@ def read_volume(path):
         axes = "".join(axis for axis, size in found.items() if size > 1 or axis in "ZYX")
         array = array.reshape([found[axis] for axis in axes])
         return np.moveaxis(array, axes.index("C"), axes.index("Z")) if "C" in axes else array
+    if path.suffix == ".mrc":
+        import mrcfile
+
+        with mrcfile.open(path) as file:
+            return file.data.copy()
     if path.suffix in ITK:
         image = SimpleITK.ReadImage(str(path))
         array = SimpleITK.GetArrayFromImage(image)

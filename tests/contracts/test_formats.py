@@ -26,12 +26,13 @@ from tests.cli.conftest import (
 )
 
 FORMATS = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img", ".h5", ".npy")
-MORE = (".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr", ".tif", ".ome.tif")
+MORE = (".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr", ".tif", ".ome.tif", ".mrc")
 """Formats that are tested against NIfTI and themselves."""
 NIFTI = FORMATS[:5]
 OWN_AXES = (*NIFTI, *MORE)
 """Formats with axes of their own; a fourth is the batch or the channels."""
-NO_BOTH = (".mgh", ".mgz")
+NO_CHANNELS = (".mrc",)
+NO_BOTH = (".mgh", ".mgz", ".mrc")
 """Formats that hold a batch or channels, not both."""
 MGH_TYPES = ("uint8", "int16", "int32")
 ITK_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
@@ -42,6 +43,7 @@ INTEGER_TYPES = {
     ".nrrd": ITK_TYPES,
     ".tif": ("uint8", "uint16", "int16"),
     ".ome.tif": ITK_TYPES[:6],
+    ".mrc": ("int8", "int16", "uint16"),
 }
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "i8", "u8")
 PAIRS = {".hdr": (".hdr", ".img"), ".img": (".hdr", ".img"), ".mhd": (".mhd", ".raw"), ".nhdr": (".nhdr", ".raw")}
@@ -76,7 +78,9 @@ def test_identity_keeps_every_value_from_any_format_to_any(tmp_path, into, out):
     np.testing.assert_array_equal(result, volume)
 
 
-@pytest.mark.parametrize("suffix", (*(suffix for suffix in NIFTI if suffix != ".nii.zst"), *ITK, ".tif", ".ome.tif"))
+@pytest.mark.parametrize(
+    "suffix", (*(suffix for suffix in NIFTI if suffix != ".nii.zst"), *ITK, ".tif", ".ome.tif", ".mrc")
+)
 def test_simpleitk_reads_the_same_values(tmp_path, suffix):
     volume = noise(*SIZE)
     ok("apply", make_volume(tmp_path / "a.npy", volume), "-o", tmp_path / f"b{suffix}", *IDENTITY)
@@ -87,6 +91,8 @@ def test_simpleitk_reads_the_same_values(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 def test_output_channels_lie_on_the_axis_of_the_format(tmp_path, suffix):
+    if suffix in NO_CHANNELS:
+        pytest.skip("has no channels")
     source = make_volume(tmp_path / f"a{suffix}", noise(*SIZE))
     weights = filters(tmp_path)
     ok("apply", source, "-o", tmp_path / f"b{suffix}", "--weights", weights, "--padding", 1, "-q")
@@ -115,6 +121,8 @@ def test_a_batch_is_each_volume_by_itself(tmp_path, suffix):
 @pytest.mark.parametrize("channels", (1, 3))
 @pytest.mark.parametrize("tile", ("1,8,8", "2,3,4", "5,1,2"))
 def test_the_tiles_change_no_byte(tmp_path, suffix, channels, tile):
+    if suffix in NO_CHANNELS:
+        channels = 1
     layer = ("--weights", filters(tmp_path, channels), "--padding", 1, "--stride", "1,2,1", "-q")
     source = make_volume(tmp_path / f"a{suffix}", noise(*SIZE))
     whole, tiled = tmp_path / f"whole{suffix}", tmp_path / f"tiled{suffix}"
@@ -143,7 +151,8 @@ def test_the_tiles_change_no_byte_of_a_batch(tmp_path, suffix, channels):
 @pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 def test_the_same_run_writes_the_same_bytes(tmp_path, suffix):
     source = make_volume(tmp_path / f"a{suffix}", noise(*SIZE))
-    command = ("apply", source, "-o", tmp_path / f"b{suffix}", "--weights", filters(tmp_path), "-q", "--overwrite")
+    weights = filters(tmp_path, 1 if suffix in NO_CHANNELS else 3)
+    command = ("apply", source, "-o", tmp_path / f"b{suffix}", "--weights", weights, "-q", "--overwrite")
     ok(*command)
     first = written(tmp_path / f"b{suffix}")
     ok(*command)
@@ -218,7 +227,15 @@ def test_integer_types_are_written_and_read_as_such(tmp_path, suffix, name):
 @pytest.mark.parametrize("suffix", INTEGER_TYPES)
 def test_a_type_that_a_format_has_not_is_refused_with_those_it_has(tmp_path, suffix):
     source = make_volume(tmp_path / "a.npy", noise(*SIZE))
-    result = run("apply", source, "-o", tmp_path / f"b{suffix}", "--out-dtype", "float16", *IDENTITY)
+    result = run(
+        "apply",
+        source,
+        "-o",
+        tmp_path / f"b{suffix}",
+        "--out-dtype",
+        "float16" if suffix != ".mrc" else "float64",
+        *IDENTITY,
+    )
     assert result.code == 2
     assert all(name in result.err for name in ("float32", *INTEGER_TYPES[suffix]))
 
@@ -229,6 +246,14 @@ def test_a_batch_of_channels_is_refused_where_the_format_cannot_hold_it(tmp_path
     result = run("apply", source, "-o", tmp_path / f"b{suffix}", *IDENTITY)
     assert result.code == 5
     assert "2 volumes of 3 channels" in result.err
+
+
+@pytest.mark.parametrize("suffix", NO_CHANNELS)
+def test_channels_are_refused_where_the_format_has_none(tmp_path, suffix):
+    source = make_volume(tmp_path / "a.npy", noise(3, *SIZE))
+    result = run("apply", source, "-o", tmp_path / f"b{suffix}", *IDENTITY)
+    assert (result.code, "3 channels" in result.err) == (5, True)
+    assert not (tmp_path / f"b{suffix}").exists()
 
 
 def test_every_out_dtype_of_npy(tmp_path):

@@ -15,6 +15,7 @@ from nibabel.nifti1 import header_dtype as nifti1
 from nibabel.nifti2 import header_dtype as nifti2
 
 from lucid_cli.compression import zstandard
+from lucid_cli.formats.mrc import HEADER as mrc  # noqa: N811
 from tests.fuzz import checks, mutations, seeds
 from tests.fuzz.mutations import BYTES, Mutation
 
@@ -227,6 +228,8 @@ def npz(rng: random.Random, data: bytes) -> bytes:
 
 
 _MGH = (*BYTES, *[mutations.record({name: (at, kind) for name, (kind, at) in mgh.fields.items()})] * 12)
+_MRC_FIELDS = mutations.record({name: (at, kind) for name, (kind, at) in mrc.fields.items()})
+_MRC = (*BYTES, *[_MRC_FIELDS] * 12)
 _NIFTI = (*BYTES, *[nifti_fields] * 12)
 _NPY = (*BYTES, *[npy_header] * 8)
 
@@ -242,6 +245,8 @@ FUZZERS = {
         Fuzzer("mha", ".mha", seeds.metaimage, checks.volume, (*BYTES, *[metaimage_header] * 12)),
         Fuzzer("nrrd", ".nrrd", seeds.nrrd, checks.volume, (*BYTES, *[nrrd_header] * 12)),
         Fuzzer("tif", ".tif", seeds.tiff, checks.volume),
+        Fuzzer("mrc", ".mrc", seeds.mrc, checks.volume, _MRC),
+        Fuzzer("map.gz", ".map.gz", seeds.mrc, checks.volume, _MRC, gzipped),
         Fuzzer("npy", ".npy", lambda: seeds.npy(5), checks.volume, _NPY),
         Fuzzer("hdf5", ".h5", lambda: seeds.hdf5(("data", "group/other")), checks.volume),
         Fuzzer("weights-npy", ".npy", lambda: seeds.npy(5), checks.weights, _NPY),

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Extension
 
+from lucid_cli.formats.mrc import HEADER as mrc_header  # noqa: N811
 from tests.cli.conftest import make_nifti, npy_bytes
 
 VOLUME = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -114,6 +115,20 @@ def tiff() -> list[bytes]:
         (VOLUME, {"compression": "zlib", "predictor": False, "metadata": None}),
     ]
     return [_written(".tif", make, *one)[0] for one in variants]
+
+
+def mrc() -> list[bytes]:
+    """Return a volume, a big-endian one with an extended header, and a stack of volumes."""
+    header = np.zeros(1, mrc_header)
+    header["n"], header["m"], header["cell"] = [4, 3, 2], [4, 3, 2], [4, 6, 6]
+    header["mode"], header["axes"], header["angles"], header["group"] = 1, [2, 1, 3], 90, 1
+    header["map"], header["stamp"] = b"MAP ", [0x44, 0x44, 0, 0]
+    plain = header.tobytes() + VOLUME.tobytes()
+    header["group"], header["m"] = 401, [4, 3, 1]
+    stack = header.tobytes() + VOLUME.tobytes()
+    header["stamp"], header["extended"], header["group"] = [0x11, 0x11, 0, 0], 80, 1
+    swapped = header.astype(mrc_header.newbyteorder(">")).tobytes() + bytes(80) + VOLUME.astype(">i2").tobytes()
+    return [plain, stack, swapped]
 
 
 def npy(rank: int) -> list[bytes]:
