@@ -20,7 +20,7 @@ from lucid_cli.journal import hash_files, hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described, weights_files
 from lucid_cli.options import Settings
-from lucid_cli.output import Replacement, check_input, filled, temporaries
+from lucid_cli.output import Replacement, check_spec, filled, temporaries
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
@@ -63,8 +63,7 @@ def prepare(
     Raises the errors of the formats, the layer and the planner; reads no voxel and writes nothing.
     """
     settings, stopwatch = replace(recipe.settings, tile=tile or recipe.settings.tile), Stopwatch()
-    if not spec.is_pipe:
-        check_input(spec.path)
+    check_spec(spec)
     with stopwatch.stage("read"):
         source: Source = format_of(spec).open_source(spec)
     stack.callback(source.close)
@@ -82,8 +81,8 @@ def prepare(
     checked_outside(settings.outside or 0.0, dtype)
     inputs = open_inputs(settings, source, roles, info, shape[2:], stack)
     problem = layer.problem(shape, inputs.normalization)
-    target = _target(settings, source, info, roles, problem, out or spec)
-    chosen = make_plan(settings, inputs, target, out or spec)
+    target = _target(settings, source, info, roles, problem, out or spec.likely_output)
+    chosen = make_plan(settings, inputs, target, out or spec.likely_output)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
     return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch)
@@ -261,8 +260,7 @@ def peak_rss_bytes() -> int:
 
 def open_info(spec: Spec) -> VolumeInfo:
     """Return what the header of a file says."""
-    if not spec.is_pipe:
-        check_input(spec.path)
+    check_spec(spec)
     source: Source = format_of(spec).open_source(spec)
     source.close()
     return source.info

@@ -61,7 +61,7 @@ def output_specs(inputs: list[Spec], output: str, name: str | None) -> list[Spec
 
 def _named(spec: Spec, pattern: str) -> str:
     try:
-        name = pattern.format(stem=spec.stem, suffix=spec.suffix)
+        name = pattern.format(stem=spec.stem, suffix=spec.likely_output.suffix)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ArgumentError(f"--name {pattern!r} is not a pattern; legal: {{stem}} and {{suffix}}") from error
     if "/" in name or not name:
@@ -115,6 +115,12 @@ def check_input(path: Path) -> None:
         raise InputError(f"{path}: {'is a link to nothing' if _is_link(path) else what}") from error
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file")
+
+
+def check_spec(spec: Spec) -> None:
+    """Raise `InputError` where an input is neither stdin, nor a folder with a series, nor a regular file."""
+    if not spec.is_pipe and not spec.is_series:
+        check_input(spec.path)
 
 
 def _is_link(path: Path) -> bool:

@@ -29,7 +29,8 @@ PACKAGES = {
     "isal": "isal",
     r"\[.*numba": "numba",
     r"\btif|Tiff": "tifffile",
-    r"\bmrc": "mrcfile",
+    r"\.mrc": "mrcfile",
+    r"\[dcm": "pydicom",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""
 SMOKE = (

@@ -247,6 +247,8 @@ FUZZERS = {
         Fuzzer("tif", ".tif", seeds.tiff, checks.volume),
         Fuzzer("mrc", ".mrc", seeds.mrc, checks.volume, _MRC),
         Fuzzer("map.gz", ".map.gz", seeds.mrc, checks.volume, _MRC, gzipped),
+        Fuzzer("dcm", ".dcm", seeds.dicom, checks.volume),
+        Fuzzer("mnc", ".mnc", seeds.minc, checks.volume),
         Fuzzer("npy", ".npy", lambda: seeds.npy(5), checks.volume, _NPY),
         Fuzzer("hdf5", ".h5", lambda: seeds.hdf5(("data", "group/other")), checks.volume),
         Fuzzer("weights-npy", ".npy", lambda: seeds.npy(5), checks.weights, _NPY),

@@ -131,6 +131,26 @@ def mrc() -> list[bytes]:
     return [plain, stack, swapped]
 
 
+def dicom() -> list[bytes]:
+    """Return a slice with its place, and frames with theirs and without."""
+    from tests.cli.test_dicom import header, multiframe, place
+
+    def make(path: Path, found: Any) -> None:
+        found.save_as(path, enforce_file_format=True)
+
+    fields = {"RescaleSlope": 2, "RescaleIntercept": -5, **place(QUARTER_TURN, 0)}
+    found = [header(VOLUME[0], **fields), multiframe(VOLUME, QUARTER_TURN), header(VOLUME, NumberOfFrames=2)]
+    return [_written(".dcm", make, one)[0] for one in found]
+
+
+def minc() -> list[bytes]:
+    """Return files of both versions that nibabel brings; none where it does not."""
+    folder = Path(nib.__file__).parent / "tests" / "data"
+    return [
+        path.read_bytes() for name in ("minc1_1_scale", "minc2_1_scale") if (path := folder / f"{name}.mnc").exists()
+    ]
+
+
 def npy(rank: int) -> list[bytes]:
     """Return arrays of three axes and of `rank`, both orders, and the other versions of the format."""
     most = VOLUME.reshape((1,) * (rank - 3) + VOLUME.shape).astype(np.float32)
