@@ -25,10 +25,12 @@ Of many inputs, `listing` says which they are and `naming` what their outputs ar
 `provenance` are what an output is made from, which `replay` makes again; `merge` joins reports.
 
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
-`streams` writes them forward; `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks
-and carries headers. `hdf5_file` reads HDF5 in a child process that `isolation` starts, as damaged files crash that
-library. `resume` goes on with a run that was ended, from its `journal`. `talk` is stdout and stderr,
-`failures` what an error is to the user, and `main` the one place where one becomes a line and an exit code. `commands/`
-holds one command a module. Heavy packages are imported inside the functions that need them: `--help` loads click and
-nothing else.
+`streams` writes them forward; `rawsource` is a file of plain or compressed voxels whose header a format has read;
+`compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks and carries headers,
+`text_header` and `nrrd_header` read those of text, and `lengths` knows units.
+`hdf5_file`, `tiff_file` and `minc_file` read in a child process that `isolation` starts, as damaged files crash
+libraries or keep them busy; `dicom_file` reads the headers of slices. `resume` goes on
+with a run that was ended, from its `journal`. `talk` is stdout and stderr, `failures` what an error is to the user, and
+`main` the one place where one becomes a line and an exit code. `commands/` holds one command a module. Heavy packages
+are imported inside the functions that need them: `--help` loads click and nothing else.
 """

@@ -110,7 +110,8 @@ class BoxReader:
 def convert(stored: Array, scaling: tuple[float, float] | None, out: Array) -> None:
     """Put stored values into `out`, as slope * value + inter in float64 where there is a scaling."""
     if scaling is None:
-        out[...] = stored
+        with np.errstate(all="ignore"):
+            out[...] = stored
     else:
         slope, inter = scaling
         with np.errstate(all="ignore"):

@@ -25,8 +25,22 @@ CHUNK_BYTES = 1 << 20
 """Bytes decompressed at a time."""
 DEFAULT_LEVEL = 1
 LEVELS = ("none", *"123456789")
-LEGAL = {"-": LEVELS, ".nii.gz": LEVELS, ".nii.zst": LEVELS[1:], ".h5": LEVELS, ".hdf5": LEVELS}
+LEGAL = {
+    "-": LEVELS,
+    ".nii.gz": LEVELS,
+    ".nii.zst": LEVELS[1:],
+    ".h5": LEVELS,
+    ".hdf5": LEVELS,
+    ".mgz": LEVELS,
+    ".mgh.gz": LEVELS,
+    ".mrc.gz": LEVELS,
+    ".map.gz": LEVELS,
+    ".mha": LEVELS,
+    ".nrrd": LEVELS,
+}
 """Legal values of `--compression` by the suffix of the output; other formats know none only."""
+COMPRESSED_WHERE_ASKED = (".mha", ".nrrd")
+"""Suffixes of outputs that are compressed only where `--compression` says so."""
 ISAL_LEVELS = (1, 2, 3)
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -36,7 +50,7 @@ def check_compression(suffix: str, compression: str | None) -> None:
     """Raise `ArgumentError` where an output with this suffix cannot be compressed so."""
     legal = LEGAL.get(suffix, ("none",))
     if compression is not None and compression not in legal:
-        hint = "; for no compression name the output .nii" if compression == "none" else ""
+        hint = "; for no compression name the output .nii" if suffix == ".nii.zst" else ""
         raise ArgumentError(f"--compression {compression!r} does not go with {suffix}; legal: {', '.join(legal)}{hint}")
 
 
@@ -113,11 +127,18 @@ class Zstandard(Codec):
         return Block(self._library.compress(data, options=self._options), len(data), 0)
 
 
+def is_stream(suffix: str, compression: str | None) -> bool:
+    """Say whether an output with this suffix and `--compression` is written as a stream."""
+    if suffix in COMPRESSED_WHERE_ASKED:
+        return compression_level(compression, 0) > 0
+    return suffix == ".nii.zst" or suffix.endswith((".gz", ".mgz"))
+
+
 def codec_of(suffix: str, compression: str | None) -> Codec:
     """Return the codec for an output with this suffix and `--compression`."""
     if suffix == ".nii.zst":
         return Zstandard(compression_level(compression, DEFAULT_LEVEL))
-    if suffix == ".nii.gz":
+    if is_stream(suffix, compression):
         return Gzip(compression_level(compression, DEFAULT_LEVEL))
     return Plain()
 
@@ -154,6 +175,35 @@ def decompressed(file: io.BufferedReader) -> IO[bytes]:
     if start == ZSTD_MAGIC:
         return io.BufferedReader(_Closing(zstandard().ZstdFile(file, "rb"), file), CHUNK_BYTES)
     return file
+
+
+def inflated(file: io.BufferedReader) -> IO[bytes]:
+    """Return a stream of the zlib or gzip stream (RFC 1950, 1952) that begins where a file stands."""
+    return io.BufferedReader(_Closing(_Inflating(file), file), CHUNK_BYTES)
+
+
+class _Inflating(io.RawIOBase):
+    """Reads one zlib stream, up to its checksum, whatever follows it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes."""
+        found = b""
+        while not found and not self._inflate.eof:
+            packed = self._inflate.unconsumed_tail or self._file.read(CHUNK_BYTES // 16)
+            if not packed:
+                raise EOFError("the compressed data ends before its end is marked")
+            found = self._inflate.decompress(packed, len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
 
 
 def _gzip_reader(file: IO[bytes]) -> Any:

@@ -47,7 +47,7 @@ def files(scan: str | None) -> list[Path]:
     if scan is None:
         return []
     spec = readable(scan)
-    return list(format_of(spec).files(spec))
+    return list(format_of(spec).files_read(spec))
 
 
 def starter(scan: str | None, output: str | None) -> str:

@@ -20,7 +20,7 @@ from lucid_cli.journal import hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described
 from lucid_cli.origin import ReadFile, files_of, provenance
-from lucid_cli.output import Replacement, check_input, filled, make_folder, temporaries
+from lucid_cli.output import Replacement, check_spec, filled, make_folder, temporaries
 from lucid_cli.provenance import sidecar, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
@@ -75,8 +75,7 @@ def prepare(
     Raises the errors of the formats, the layer and the planner; reads no voxel and writes nothing.
     """
     settings, stopwatch = replace(recipe.settings, tile=tile or recipe.settings.tile), Stopwatch()
-    if not spec.is_pipe:
-        check_input(spec.path)
+    check_spec(spec)
     with stopwatch.stage("read"):
         source: Source = format_of(spec).open_source(spec)
     stack.callback(source.close)
@@ -96,8 +95,8 @@ def prepare(
     problem = layer.problem(shape, inputs.normalization)
     if settings.bids and problem.out_channels > 1:
         raise ArgumentError(f"--bids: BIDS has no name for a map of {problem.out_channels} channels; leave it out")
-    target = _target(settings, source, info, roles, problem, out or spec)
-    chosen = make_plan(settings, inputs, target, out or spec)
+    target = _target(settings, source, info, roles, problem, out or spec.likely_output)
+    chosen = make_plan(settings, inputs, target, out or spec.likely_output)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
     files = files_of(spec, recipe.settings)
@@ -267,7 +266,7 @@ def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str
 
 def _output_json(job: Job, statistics: Statistics | None) -> dict[str, Any]:
     target, spec = job.target, job.spec
-    letters = target.axes.replace("n", "t") if len(target.axes) == 4 and target.axes.startswith("xyz") else target.axes
+    letters = target.axes.replace("n", "t") if target.axes.endswith("xyzn") else target.axes
     info = VolumeInfo(
         str(spec) if spec else "",
         SUFFIXES[spec.suffix] if spec else job.info.format,
@@ -296,8 +295,7 @@ def peak_rss_bytes() -> int:
 
 def open_info(spec: Spec) -> VolumeInfo:
     """Return what the header of a file says."""
-    if not spec.is_pipe:
-        check_input(spec.path)
+    check_spec(spec)
     source: Source = format_of(spec).open_source(spec)
     source.close()
     return source.info

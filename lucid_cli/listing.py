@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lucid_cli.formats import PIPE, SUFFIXES, Spec, parse_spec
+from lucid_cli.formats import PIPE, SERIES, SUFFIXES, Spec, is_series, parse_spec
 from lucid_core.errors import ArgumentError, InputError
 
 FIRST_OF_PAIR = {".img": ".hdr"}
@@ -74,10 +74,12 @@ def _found(text: str, root: Path, paths: list[Path], out_dir: Path | None) -> li
 
 
 def _is_scan(path: Path, root: Path) -> bool:
-    """Say whether a file is a scan: not hidden, of a known suffix, and not the second one of a pair."""
+    """Say whether a path is a scan: not hidden, of a known suffix, no second one of a pair, no slice of a series."""
     spec = parse_spec(str(path))
     if not spec.suffix or any(part.startswith(".") for part in path.relative_to(root).parts):
         return False
+    if spec.suffix == SERIES:
+        return spec.is_series or not is_series(path.parent)
     first = FIRST_OF_PAIR.get(spec.suffix)
     return path.is_file() and not (first and path.with_suffix(first).exists())
 

@@ -76,7 +76,7 @@ def _distinct(specs: list[Spec], inputs: list[Listed]) -> list[Spec]:
 
 def _named(spec: Spec, settings: Settings) -> str:
     pattern = settings.name or DEFAULT_NAME
-    words = {"stem": spec.stem, "suffix": spec.suffix, "kernel": settings.kernel or UNNAMED}
+    words = {"stem": spec.stem, "suffix": spec.likely_output.suffix, "kernel": settings.kernel or UNNAMED}
     try:
         name = pattern.format(parent=spec.path.absolute().parent.name, **words)
     except (KeyError, IndexError, ValueError, AttributeError) as error:

@@ -47,7 +47,7 @@ def files_of(spec: Spec, settings: Settings) -> list[ReadFile]:
 
 
 def _files(specs: Iterable[Spec]) -> list[Path]:
-    return [path for spec in specs for path in (format_of(spec).files(spec) if spec.suffix else [spec.path])]
+    return [path for spec in specs for path in (format_of(spec).files_read(spec) if spec.suffix else [spec.path])]
 
 
 def provenance(spec: Spec, settings: Settings, plan: Plan, files: list[ReadFile]) -> dict[str, Any]:

@@ -95,6 +95,12 @@ def check_input(path: Path) -> None:
         raise InputError(f"{path}: is not a regular file")
 
 
+def check_spec(spec: Spec) -> None:
+    """Raise `InputError` where an input is neither stdin, nor a folder with a series, nor a regular file."""
+    if not spec.is_pipe and not spec.is_series:
+        check_input(spec.path)
+
+
 def _is_link(path: Path) -> bool:
     try:
         return path.is_symlink()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lucid_cli.boxes import BoxReader, convert
 from lucid_cli.compression import CHUNK_BYTES
+from lucid_cli.volumes import FIVE
 from lucid_core.errors import InputError, LucidError
 from lucid_core.regions import Region
 from lucid_core.volume import Shape5
@@ -80,13 +81,18 @@ def window(reader: BoxReader, planes_at_once: int) -> PlaneWindow:
     return PlaneWindow(reader.shape, lambda batch, first: reader.planes(batch, first, planes_at_once), reader.scaling)
 
 
-def stream_fetch(stream: IO[bytes], name: str, shape: Shape5, dtype: np.dtype[Any]) -> Fetch:
-    """Return a `Fetch` that reads single-channel volumes of this shape from a stream at their first voxel."""
+def stream_fetch(stream: IO[bytes], name: str, shape: Shape5, dtype: np.dtype[Any], within: str) -> Fetch:
+    """Return a `Fetch` that reads volumes of this shape from a stream at their first voxel.
+
+    `within` are the roles of the axes of one plane, as they lie in the stream.
+    """
+    sizes = dict(zip(FIVE, shape, strict=True))
+    axes = within.replace("n", "") if "c" in within else f"c{within.replace('n', '')}"
 
     def fetch(batch: int, plane: int) -> npt.NDArray[Any]:  # noqa: ARG001 - the next plane comes next
-        values = np.empty((1, 1, *shape[3:]), dtype)
+        values = np.empty([sizes[letter] for letter in axes], dtype)
         read_exactly(stream, values.reshape(-1).view(np.uint8).data, name)
-        return values
+        return values.transpose([axes.index(letter) for letter in "cyx"])[:, np.newaxis]
 
     return fetch
 

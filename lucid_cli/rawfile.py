@@ -5,18 +5,23 @@ import io
 import itertools
 import math
 import os
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid_cli.boxes import Box, cut_box, file_block, file_box, within
-from lucid_cli.volumes import Reading, Target, Writing
+from lucid_cli.volumes import FIVE, Reading, Sink, Target, Writing
 from lucid_core.errors import InputError
 from lucid_core.regions import Region
 from lucid_core.volume import Shape5
 
+ByteOrder = Literal["<", ">"]
+"""Of stored values: the lowest byte first, or the highest."""
+Trailer = Callable[[], bytes]
+"""Gives what follows the voxels of an output."""
 READ_BYTES = 2 << 20
 """Bytes read at a time, and the least worth a system call of their own are a sixty-fourth of it."""
 
@@ -99,13 +104,15 @@ class RawReader:
 
 
 class RawFile:
-    """An open file that gets an array in C order of `shape`, little-endian; what it holds beforehand stays.
+    """An open file that gets an array in C order of `shape`, in a byte order; what it holds beforehand stays.
 
     Every write error is raised.
     """
 
-    def __init__(self, file: IO[bytes], header: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self._dtype = dtype.newbyteorder("<")
+    def __init__(
+        self, file: IO[bytes], header: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], order: ByteOrder = "<"
+    ) -> None:
+        self._dtype = dtype.newbyteorder(order)
         self.shape = shape
         self._start = len(header)
         self._size = self._start + math.prod(shape) * dtype.itemsize
@@ -120,6 +127,8 @@ class RawFile:
         except (AttributeError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
+            os.ftruncate(self._file, self._size)
+        if os.fstat(self._file).st_size > self._size:  # an interrupted run had begun with what follows the array
             os.ftruncate(self._file, self._size)
 
     def write_region(self, axes: str, batch: int, region: Region, block: npt.NDArray[Any]) -> None:
@@ -144,12 +153,54 @@ class RawFile:
             raise OSError(f"the temporary file ends {size - len(data)} bytes too early")
         return data
 
-    def finish(self) -> None:
-        """Check the size and flush to the disk."""
+    def finish(self, trailer: bytes = b"") -> None:
+        """Check the size, write what follows the array, and flush to the disk."""
         found = os.fstat(self._file).st_size
         if found != self._size:
             raise OSError(f"the output has {found} bytes where {self._size} were written")
+        self._write_at(self._size, memoryview(trailer))
         os.fsync(self._file)
+
+
+class RawSink(Sink):
+    """Writes voxels plain, in any order, behind a header, or beside it where there are two temporary files.
+
+    `axes` are the roles of the file's axes, the slowest first. `trailer` gives what follows the voxels once all are
+    there.
+    """
+
+    def __init__(
+        self,
+        temporaries: list[Path],
+        target: Target,
+        header: bytes,
+        axes: str,
+        *,
+        order: ByteOrder = "<",
+        trailer: Trailer = bytes,
+    ) -> None:
+        super().__init__()
+        self._axes = axes
+        self._header = None if len(temporaries) == 1 else temporaries[1]
+        self._header_bytes = header
+        self._trailer = trailer
+        sizes = dict(zip(FIVE, target.shape, strict=True))
+        shape = tuple(sizes[letter] for letter in axes)
+        file = self._open.enter_context(temporaries[0].open("r+b"))
+        self._file = RawFile(file, b"" if self._header else header, shape, target.dtype, order)
+
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
+        """Write one region."""
+        self._file.write_region(self._axes, batch, region, encoded)
+
+    def finish(self) -> None:
+        """Write the header of a pair and flush to the disk."""
+        self._file.finish(self._trailer())
+        if self._header is not None:
+            with self._header.open("r+b") as file:
+                file.write(self._header_bytes)
+                file.flush()
+                os.fsync(file.fileno())
 
 
 class WatchedFile(io.FileIO):

@@ -89,7 +89,7 @@ def _settings(found: dict[str, Any]) -> Settings:
 
 def _check_files(found: dict[str, Any], source: Spec) -> None:
     """Raise `InputError` where a file that was read is not there, or no longer the same."""
-    paths = iter([] if source.is_pipe else format_of(source).files(source))
+    paths = iter([] if source.is_pipe else format_of(source).files_read(source))
     for file in found["files"]:
         path = next(paths, Path(file["path"])) if file["role"] == "input" else Path(file["path"])
         try:

@@ -18,6 +18,14 @@ OUT_DTYPES = {
     "nifti": ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     "npy": ("float16", "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
 }
+OUT_DTYPES |= {
+    "mgh": ("float32", "uint8", "int16", "int32"),
+    "metaimage": OUT_DTYPES["nifti"],
+    "nrrd": OUT_DTYPES["nifti"],
+    "mrc": ("float32", "float16", "int8", "int16", "uint16"),
+    "tiff": ("float32", "uint8", "int16", "uint16"),
+    "ome_tiff": ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32"),
+}
 OUT_DTYPES["hdf5"] = OUT_DTYPES["npy"]
 """Types of values that each format can hold and others can read."""
 

@@ -1,9 +1,10 @@
 """Volumes written forward, as a stream: into a compressed file, or into a pipe.
 
 A NIfTI holds its channels one behind the other, while every tile brings planes of all of them. Each channel of each
-volume is therefore a series of blocks of its own. Those of the first series that is not complete go straight to
-the stream; those of later ones are spilled, compressed, into a nameless temporary file, until it is their turn.
-Which planes a block holds follows from the shape alone, so that the same volume is the same bytes, however it is tiled.
+volume is therefore a series of blocks of its own; where the channels of a voxel stand together, each volume is one.
+Those of the first series that is not complete go straight to the stream; those of later ones are spilled, compressed,
+into a nameless temporary file, until it is their turn. Which planes a block holds follows from the shape alone, so that
+the same volume is the same bytes, however it is tiled.
 """
 
 import math
@@ -11,6 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -18,13 +20,16 @@ from typing import IO, Any
 import numpy as np
 
 from lucid_cli.compression import Block, Codec
-from lucid_cli.rawfile import RawFile
+from lucid_cli.rawfile import ByteOrder, RawFile, Trailer
+from lucid_cli.talk import DataPipe
 from lucid_cli.volumes import FIVE, Array, Sink, Target, Writing
 from lucid_core.regions import Region
 
 BLOCK_BYTES = 1 << 18
 """Bytes that a block holds, or one plane where that is more."""
 COPY_BYTES = 1 << 20
+Preface = Callable[[int], bytes]
+"""Gives what stands before a stream of so many bytes; always of one length."""
 LIKELY_RATIO = 4
 """Voxels rarely compress to less than this part of their size."""
 STREAM_COPIES = 2.0
@@ -62,27 +67,45 @@ class _Series:
 class StreamSink(Sink):
     """Writes regions of whole planes, in the order of D, as one stream."""
 
-    def __init__(self, file: IO[bytes], target: Target, header: bytes, codec: Codec, spill_folder: Path | None) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        target: Target,
+        header: bytes,
+        codec: Codec,
+        spill_folder: Path | None,
+        *,
+        preface: Preface | None = None,
+        order: ByteOrder = "<",
+        trailer: Trailer = bytes,
+    ) -> None:
+        """Begin the stream with `header`; a `preface` stands before it, not compressed."""
         super().__init__()
         self._file = file
         self._codec = codec
-        self._dtype = target.dtype.newbyteorder("<")
+        self._dtype = target.dtype.newbyteorder(order)
+        self._trailer = trailer
         self._depth = target.shape[2]
-        self._plane_bytes = math.prod(target.shape[3:]) * self._dtype.itemsize
-        self._per_block = planes_per_block(math.prod(target.shape[3:]), self._dtype)
+        self._together = channels_together(target)
+        channels, plane = _series_of(target)
+        self._plane_bytes = plane * self._dtype.itemsize
+        self._per_block = planes_per_block(plane, self._dtype)
         self._spill_folder = spill_folder
         self._spill: IO[bytes] | None = None
-        self._volumes, self._channels = target.shape[:2]
-        self._series = [_Series() for _ in range(self._volumes * self._channels)]
+        self._volumes = target.shape[0]
+        self._series = [_Series() for _ in range(self._volumes * channels)]
         self._current = 0
-        self._file.write(codec.begin)
-        start = codec.block(memoryview(header))
+        self._preface = preface
+        self._preface_bytes = preface(0) if preface else b""
+        self._file.write(self._preface_bytes + codec.begin)
+        start = codec.block(memoryview(header)) if header else Block(b"", 0, 0)
         self._file.write(start.data)
         self._whole = start.then(0, 0)
 
     def encode(self, batch: int, region: Region, block: Array) -> list[list[_Part]]:  # noqa: ARG002
         """Compress the blocks that the planes of a region hold whole."""
-        return [list(self._parts(region.start[0], channel)) for channel in block]
+        series = [block.transpose(1, 2, 3, 0)] if self._together else block
+        return [list(self._parts(region.start[0], planes)) for planes in series]
 
     def _parts(self, first: int, planes: Array) -> Iterator[_Part]:
         stop, at = first + len(planes), first
@@ -169,10 +192,29 @@ class StreamSink(Sink):
         """End the stream, and flush a file to the disk."""
         if self._current < len(self._series):
             raise RuntimeError("the stream was ended before all of its planes were written")
+        if trailer := self._trailer():
+            end = self._codec.block(memoryview(trailer))
+            self._file.write(end.data)
+            self._whole = end.then(*self._whole)
         self._file.write(self._codec.end(*self._whole))
+        if self._preface:
+            whole = self._preface(self._file.tell() - len(self._preface_bytes))
+            self._file.seek(0)
+            self._file.write(whole)
         self._file.flush()
         if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             os.fsync(self._file.fileno())
+
+
+def channels_together(target: Target) -> bool:
+    """Say whether the channels of a voxel stand side by side in a file whose first axis is the fastest."""
+    return target.axes.startswith("cx")
+
+
+def _series_of(target: Target) -> tuple[int, int]:
+    """Return how many series a volume is, and the values of a plane of one."""
+    channels, plane = target.shape[1], math.prod(target.shape[3:])
+    return (1, channels * plane) if channels_together(target) else (channels, plane)
 
 
 def is_spooled(target: Target) -> bool:
@@ -187,30 +229,39 @@ def plain_file(target: Target, folder: Path) -> IO[bytes]:
 
 def stream_writing(target: Target) -> Writing:
     """Return what a stream of a target takes; compressed voxels are taken for a quarter of their size."""
-    size, plane = math.prod(target.shape) * target.dtype.itemsize, math.prod(target.shape[3:])
-    series = target.shape[0] * target.shape[1]
+    size = math.prod(target.shape) * target.dtype.itemsize
+    channels, plane = _series_of(target)
+    series = target.shape[0] * channels
     packed, planes = size // LIKELY_RATIO, planes_per_block(plane, target.dtype)
     return Writing(
         memory=4 * BLOCK_BYTES,
         copies=STREAM_COPIES,
         disk=packed,
-        spool=size if is_spooled(target) else packed * (series - 1) // series if target.shape[1] > 1 else 0,
+        spool=size if is_spooled(target) else packed * (series - 1) // series if channels > 1 else 0,
         grain=(planes, 1, 1),
-        waiting=0 if is_spooled(target) else 5 * target.shape[1] * planes * plane * target.dtype.itemsize // 4,
+        waiting=0 if is_spooled(target) else 5 * channels * planes * plane * target.dtype.itemsize // 4,
     )
 
 
 class SpooledSink(Sink):
     """Takes regions in any order into a plain file, whose axes are in the order said, and pours it at the end."""
 
-    def __init__(self, file: IO[bytes], axes: str, target: Target, sink: Sink, pour: Callable[[RawFile], None]) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        axes: str,
+        target: Target,
+        sink: Sink,
+        pour: Callable[[RawFile], None],
+        order: ByteOrder = "<",
+    ) -> None:
         super().__init__()
         self._axes = axes
         self._sink = sink
         self._open.callback(sink.close)
         self._pour = pour
         sizes = dict(zip(FIVE, target.shape, strict=True))
-        self.plain = RawFile(file, b"", tuple(sizes[letter] for letter in axes), target.dtype)
+        self.plain = RawFile(file, b"", tuple(sizes[letter] for letter in axes), target.dtype, order)
 
     def write(self, batch: int, region: Region, encoded: Array) -> None:
         """Write one region into the plain file."""
@@ -220,3 +271,28 @@ class SpooledSink(Sink):
         """Pour everything into the sink and finish it."""
         self._pour(self.plain)
         self._sink.finish()
+
+
+def stream_sink(
+    temporary: Path | None,
+    target: Target,
+    header: bytes,
+    codec: Codec,
+    *,
+    preface: Preface | None = None,
+    x_first: bool = True,
+    order: ByteOrder = "<",
+    trailer: Trailer = bytes,
+) -> Sink:
+    """Write forward, to stdout where there is no file; regions that are no whole planes are spooled first."""
+    folder = temporary.parent if temporary else Path(tempfile.gettempdir())
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(temporary.open("w+b")) if temporary else DataPipe()
+        stream = StreamSink(file, target, header, codec, folder, preface=preface, order=order, trailer=trailer)
+        sink: Sink = stream
+        if is_spooled(target):
+            plain = stack.enter_context(plain_file(target, folder))
+            axes = target.axes[::-1] if x_first else target.axes
+            sink = SpooledSink(plain, axes, target, stream, stream.pour, order)
+        sink.closes(stack.pop_all())
+    return sink

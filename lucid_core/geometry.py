@@ -62,3 +62,11 @@ def corner_distance(first: Affine, second: Affine, size: Triple) -> float:
     ends = np.array([[x, y, z, 1] for x in (0, size[2] - 1) for y in (0, size[1] - 1) for z in (0, size[0] - 1)])
     with np.errstate(all="ignore"):  # affines may be as large as numbers are
         return float(np.linalg.norm((ends @ (first - second).T)[:, :3], axis=1).max())
+
+
+def lps(affine: npt.NDArray[Any]) -> Affine:
+    """Return an affine whose world points to left, back and up as one that points to right, front and up; and back.
+
+    DICOM, ITK and NRRD have the first (LPS), NIfTI and this project the second (RAS).
+    """
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(affine, np.float64) + 0.0

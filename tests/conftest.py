@@ -29,6 +29,9 @@ PACKAGES = {
     "isal": "isal",
     r"\[.*numba": "numba",
     r"\[lucid-conv3d preview": "matplotlib",
+    r"\btif|Tiff": "tifffile",
+    r"\.mrc": "mrcfile",
+    r"\[dcm": "pydicom",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""
 SMOKE = (

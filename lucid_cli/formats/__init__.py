@@ -1,8 +1,9 @@
 """File formats, one a module, found by the suffix of a name.
 
-A format module has `SUFFIXES`, `open_source(spec)` returning a `Source` (header read, no voxel), and
-`open_sink(temporary, target)` returning a `Sink` that writes into a temporary file. `tests/contracts/test_formats.py`
-holds what each must do.
+A format module has `open_source(spec)` returning a `Source` (header read, no voxel), `open_sink(temporaries, target,
+spec)` returning a `Sink` that writes into temporary files, `writing(target, spec)` saying what that takes,
+`files(spec)` for the files of an output and `files_read(spec)` for those of an input. What a format can hold stands in
+`sink.OUT_DTYPES`, `axes.OWN_AXES` and `compression.LEGAL`. `tests/contracts/test_formats.py` holds what each must do.
 """
 
 import importlib
@@ -16,7 +17,7 @@ from lucid_core.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Spec:
-    """A file as named on the command line: its path and, for HDF5, the dataset in it."""
+    """A file as named on the command line: its path and, for HDF5, the dataset in it, for DICOM, the series."""
 
     path: Path
     inner: str | None
@@ -28,6 +29,16 @@ class Spec:
         """Whether it is `-`: a NIfTI on stdin or stdout."""
         return str(self.path) == PIPE
 
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a folder with the slices of DICOM series."""
+        return self.suffix == SERIES and self.path.is_dir()
+
+    @property
+    def likely_output(self) -> "Spec":
+        """An output to plan with where none is named: of the same format, or NIfTI where that is only read."""
+        return Spec(self.path, None, ".nii") if self.suffix in READ_ONLY else self
+
     def __str__(self) -> str:
         return f"{self.path}:{self.inner}" if self.inner else str(self.path)
 
@@ -36,7 +47,8 @@ class Spec:
         """Name of the file without its suffix."""
         if self.is_pipe:
             return "stdin"
-        return self.path.name[: -len(self.suffix)] if self.suffix else self.path.name
+        ends = self.suffix and self.path.name.lower().endswith(self.suffix)
+        return self.path.name[: -len(self.suffix)] if ends else self.path.name
 
 
 PIPE = "-"
@@ -49,8 +61,35 @@ SUFFIXES = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
     ".npy": "npy",
+    ".mgh": "mgh",
+    ".mgz": "mgh",
+    ".mgh.gz": "mgh",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
+    ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".ome.tif": "ome_tiff",
+    ".ome.tiff": "ome_tiff",
+    ".mrc": "mrc",
+    ".mrc.gz": "mrc",
+    ".mrcs": "mrc",
+    ".map": "mrc",
+    ".map.gz": "mrc",
+    ".rec": "mrc",
+    ".dcm": "dicom",
+    ".mnc": "minc",
 }
 """Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
+
+SERIES = ".dcm"
+"""Suffix of DICOM files, and of folders that hold series of them, whatever these are called."""
+READ_ONLY = (SERIES, ".mnc")
+"""Suffixes of formats that are not written."""
+_DICOM_MAGIC = (128, b"DICM")
+
+_LEGAL = ", ".join(suffix for suffix in SUFFIXES if suffix not in READ_ONLY)
 
 _WITH_DATASET = re.compile(r"(?P<path>.*\.(?:h5|hdf5)):{1,2}(?P<inner>/.*|[^/:\\].*)", re.IGNORECASE | re.DOTALL)
 
@@ -63,11 +102,40 @@ def parse_spec(text: str) -> Spec:
     name, inner = (match["path"], match["inner"]) if match else (text, None)
     lower = Path(name).name.lower()
     suffix = max((one for one in SUFFIXES if lower.endswith(one)), key=len, default="")
-    return Spec(Path(name), inner, suffix)
+    return (_series(text) if suffix in ("", SERIES) else None) or Spec(Path(name), inner, suffix)
+
+
+def _series(text: str) -> Spec | None:
+    """Return the series that a text names, a folder or `folder:UID`; None where it names none."""
+    folder, colon, inner = text.rpartition(":")
+    if is_series(Path(text)):
+        return Spec(Path(text), None, SERIES)
+    return Spec(Path(folder), inner, SERIES) if colon and inner and is_series(Path(folder)) else None
+
+
+def is_series(folder: Path) -> bool:
+    """Say whether a folder holds slices of DICOM series: files `.dcm`, or files without a suffix, the first a DICOM."""
+    try:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        if any(path.name.lower().endswith(SERIES) and path.is_file() for path in paths):
+            return True
+        bare = next((path for path in paths if "." not in path.name and path.is_file()), None)
+        if bare is None:
+            return False
+        with bare.open("rb") as file:
+            at, magic = _DICOM_MAGIC
+            return file.read(at + len(magic))[at:] == magic
+    except (OSError, ValueError):
+        return False
+
+
+def read_only(spec: Spec, name: str) -> ArgumentError:
+    """Return the error of an output in a format that is not written."""
+    return ArgumentError(f"{spec.path}: {name} is read, but not written; legal for an output: {_LEGAL}")
 
 
 def format_of(spec: Spec) -> ModuleType:
     """Return the module for a file's suffix, or raise `ArgumentError` with the suffixes there are."""
     if not spec.suffix:
-        raise ArgumentError(f"{spec.path}: the suffix says no format known here; legal: {', '.join(SUFFIXES)}")
+        raise ArgumentError(f"{spec.path}: the suffix says no format known here; legal: {_LEGAL}")
     return importlib.import_module(f"{__name__}.{SUFFIXES[spec.suffix]}")

@@ -22,6 +22,7 @@ from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
 from lucid_cli.hdf5_file import MOST_ATTRIBUTE_BYTES, Description, Hdf5Dataset
 from lucid_cli.isolation import Isolated
+from lucid_cli.lengths import mm_per
 from lucid_cli.planes import window
 from lucid_cli.provenance import ATTRIBUTE, parse
 from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
@@ -30,7 +31,7 @@ from lucid_cli.volumes import Array, Reading, Sink, Source, Target, VolumeInfo, 
 from lucid_core.errors import OutputError
 from lucid_core.geometry import affine_of, is_usable, spacing_of
 from lucid_core.regions import Region
-from lucid_core.units import MM_PER_UNIT, Spacing
+from lucid_core.units import Spacing
 from lucid_core.volume import VolumeReader
 
 DEFAULT_DATASET = "/data"
@@ -46,13 +47,6 @@ LEAST_CHUNK_BYTES, MOST_SMALL_CHUNKS = 1 << 14, 1 << 12
 """Chunks of an input that are smaller, and more, are not those of its output: they cost more than they hold."""
 CHUNK = 64
 """Largest size of a chunk along an axis where nothing says its shape."""
-UNITS = {"micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um", "μm": "um"} | {
-    "millimeter": "mm",
-    "millimetre": "mm",
-    "nanometer": "nm",
-    "nanometre": "nm",
-}
-"""Other spellings of the units in `units.MM_PER_UNIT`."""
 
 
 class Hdf5Source(Source):
@@ -146,8 +140,7 @@ def _affine(attributes: Mapping[str, Any]) -> Any:
     matrix = np.asarray(attributes.get("affine", ()))
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu":
         return None
-    units = _text(attributes.get("units")) or "mm"
-    per_unit = MM_PER_UNIT.get(UNITS.get(units, units))
+    per_unit = mm_per(_text(attributes.get("units")) or "mm")
     if per_unit is None:
         return None
     with np.errstate(all="ignore"):  # what comes of an infinite one is not usable
@@ -298,3 +291,6 @@ def writing(target: Target, spec: Spec) -> Writing:  # noqa: ARG001
 def files(spec: Spec) -> list[Path]:
     """Return the files that an output of this name consists of."""
     return [spec.path]
+
+
+files_read = files

@@ -14,12 +14,15 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
 from lucid_cli import main
 from lucid_cli.compression import zstandard
 
+ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
+"""Suffixes of files that SimpleITK makes and reads here."""
 SIZE = (5, 6, 7)
 """D, H, W of most volumes here."""
 
@@ -147,13 +150,30 @@ def plain_bytes(path):
 
 
 def make_volume(path, volume):
-    """Write a volume (..., D, H, W) in the format of a suffix; a NIfTI has an sform of 1 mm."""
+    """Write a volume (..., D, H, W) in the format of a suffix; a NIfTI or MGH has an affine of 1 mm."""
     path = Path(path)
     if path.suffix == ".npy":
         path.write_bytes(npy_bytes(volume))
     elif path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "w") as file:
             file["data"] = volume
+    elif path.suffix == ".tif":
+        import tifffile
+
+        imagej = not path.name.endswith(".ome.tif")
+        options = {"imagej": imagej, "photometric": "minisblack"}
+        tifffile.imwrite(path, volume, metadata={"axes": "TZYX"[-volume.ndim :]}, **options)
+    elif path.suffix == ".mrc":
+        import mrcfile
+
+        with mrcfile.new(path) as file:
+            file.set_data(volume)
+            if volume.ndim == 3:
+                file.set_volume()
+    elif path.suffix in (".mgh", ".mgz"):
+        nib.save(nib.MGHImage(volume.T, np.eye(4)), path)
+    elif path.suffix in ITK:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(volume, isVector=False), str(path))
     else:
         make_nifti(path, volume.T, sform=np.eye(4))
     return path
@@ -174,6 +194,25 @@ def read_volume(path):
     if path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "r") as file:
             return file["data"][()]
+    if path.suffix == ".tif":
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            found = dict(zip(series.get_axes(False), series.get_shape(False), strict=True))
+            array = series.asarray().reshape(list(found.values()))
+        axes = "".join(axis for axis, size in found.items() if size > 1 or axis in "ZYX")
+        array = array.reshape([found[axis] for axis in axes])
+        return np.moveaxis(array, axes.index("C"), axes.index("Z")) if "C" in axes else array
+    if path.suffix == ".mrc":
+        import mrcfile
+
+        with mrcfile.open(path) as file:
+            return file.data.copy()
+    if path.suffix in ITK:
+        image = SimpleITK.ReadImage(str(path))
+        array = SimpleITK.GetArrayFromImage(image)
+        return array if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, -4)
     if path.suffix == ".zst":
         return np.asarray(nib.Nifti1Image.from_bytes(plain_bytes(path)).dataobj).T
     return np.asarray(nib.load(path).dataobj).T

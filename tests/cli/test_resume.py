@@ -16,7 +16,7 @@ from lucid_cli import journal
 from lucid_cli.temporary import JOURNAL, PARTIAL, VOXELS, hidden
 from tests.cli.conftest import contents, finished, make_volume, noise, ok, program, run, save_weights
 
-FORMATS = (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy")
+FORMATS = (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy", ".mgh", ".mgz")
 LAYER = ("--weights", "w.npz", "--padding", 3, "--tile", "2,99,99", "--progress", "log")
 
 

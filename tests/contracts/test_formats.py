@@ -1,6 +1,7 @@
 """What every file format does alike: exact values in and out, the same bytes for every tiling, all stored types."""
 
 import gzip
+from itertools import product
 
 import h5py
 import nibabel as nib
@@ -11,6 +12,7 @@ from nibabel.nifti1 import Nifti1Extension
 from scipy.ndimage import correlate
 
 from tests.cli.conftest import (
+    ITK,
     SIZE,
     make_nifti,
     make_volume,
@@ -19,44 +21,66 @@ from tests.cli.conftest import (
     npy_bytes,
     ok,
     read_volume,
+    run,
     save_weights,
 )
 
 FORMATS = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img", ".h5", ".npy")
+MORE = (".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr", ".tif", ".ome.tif", ".mrc")
+"""Formats that are tested against NIfTI and themselves."""
 NIFTI = FORMATS[:5]
+OWN_AXES = (*NIFTI, *MORE)
+"""Formats with axes of their own; a fourth is the batch or the channels."""
+NO_CHANNELS = (".mrc",)
+NO_BOTH = (".mgh", ".mgz", ".mrc")
+"""Formats that hold a batch or channels, not both."""
+MGH_TYPES = ("uint8", "int16", "int32")
+ITK_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+INTEGER_TYPES = {
+    ".mgh": MGH_TYPES,
+    ".mgz": MGH_TYPES,
+    ".mha": ITK_TYPES,
+    ".nrrd": ITK_TYPES,
+    ".tif": ("uint8", "uint16", "int16"),
+    ".ome.tif": ITK_TYPES[:6],
+    ".mrc": ("int8", "int16", "uint16"),
+}
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "i8", "u8")
+PAIRS = {".hdr": (".hdr", ".img"), ".img": (".hdr", ".img"), ".mhd": (".mhd", ".raw"), ".nhdr": (".nhdr", ".raw")}
 IDENTITY = ("--kernel", "identity", "-q")
 
 
 def written(path):
     """Return the bytes of every file an output consists of."""
-    return (
-        [path.with_suffix(suffix).read_bytes() for suffix in (".hdr", ".img")]
-        if _is_pair(path)
-        else [path.read_bytes()]
-    )
-
-
-def _is_pair(path):
-    return path.suffix in (".hdr", ".img")
+    names = PAIRS.get(path.suffix, (path.suffix,))
+    return [path.with_suffix(suffix).read_bytes().replace(path.stem.encode(), b"") for suffix in names]
 
 
 def filters(folder, channels=3):
     return save_weights(folder / "w.npz", noise(channels, 1, 3, 3, 3, seed=2), noise(channels, seed=3))
 
 
-@pytest.mark.parametrize("out", FORMATS)
-@pytest.mark.parametrize("into", FORMATS)
+@pytest.mark.parametrize(
+    ("into", "out"),
+    [
+        *product(FORMATS, FORMATS),
+        *((one, ".nii") for one in MORE),
+        *((".nii", one) for one in MORE),
+        *((one, one) for one in MORE),
+    ],
+)
 def test_identity_keeps_every_value_from_any_format_to_any(tmp_path, into, out):
     volume = noise(*SIZE)
     source = make_volume(tmp_path / f"a{into}", volume)
     ok("apply", source, "-o", tmp_path / f"b{out}", *IDENTITY)
     result = read_volume(tmp_path / f"b{out}")
-    assert result.dtype == np.float32
+    assert result.dtype.newbyteorder("=") == np.float32
     np.testing.assert_array_equal(result, volume)
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in NIFTI if suffix != ".nii.zst"])
+@pytest.mark.parametrize(
+    "suffix", (*(suffix for suffix in NIFTI if suffix != ".nii.zst"), *ITK, ".tif", ".ome.tif", ".mrc")
+)
 def test_simpleitk_reads_the_same_values(tmp_path, suffix):
     volume = noise(*SIZE)
     ok("apply", make_volume(tmp_path / "a.npy", volume), "-o", tmp_path / f"b{suffix}", *IDENTITY)
@@ -65,24 +89,26 @@ def test_simpleitk_reads_the_same_values(tmp_path, suffix):
     )
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 def test_output_channels_lie_on_the_axis_of_the_format(tmp_path, suffix):
+    if suffix in NO_CHANNELS:
+        pytest.skip("has no channels")
     source = make_volume(tmp_path / f"a{suffix}", noise(*SIZE))
     weights = filters(tmp_path)
     ok("apply", source, "-o", tmp_path / f"b{suffix}", "--weights", weights, "--padding", 1, "-q")
     result = read_volume(tmp_path / f"b{suffix}")
-    assert result.shape == ((3, *SIZE) if suffix in NIFTI else (1, 3, *SIZE))
+    assert result.shape == ((3, *SIZE) if suffix in OWN_AXES else (1, 3, *SIZE))
     with np.load(weights) as file:
         for found, weight, bias in zip(result.reshape(3, *SIZE), file["weight"], file["bias"], strict=True):
             expected = correlate(noise(*SIZE, dtype=np.float64), weight[0].astype(float), mode="constant") + bias
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 def test_a_batch_is_each_volume_by_itself(tmp_path, suffix):
     volumes = noise(3, *SIZE)
     options = ("--kernel", "gaussian", "--sigma", "0.7vox", "-q")
-    axes = () if suffix in NIFTI else ("--axes", "NDHW")
+    axes = () if suffix in OWN_AXES else ("--axes", "NDHW")
     ok("apply", make_volume(tmp_path / f"a{suffix}", volumes), "-o", tmp_path / f"b{suffix}", *axes, *options)
     result = read_volume(tmp_path / f"b{suffix}")
     assert result.shape == volumes.shape
@@ -91,10 +117,12 @@ def test_a_batch_is_each_volume_by_itself(tmp_path, suffix):
         np.testing.assert_array_equal(smoothed, np.load(tmp_path / "b1.npy"))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 @pytest.mark.parametrize("channels", (1, 3))
 @pytest.mark.parametrize("tile", ("1,8,8", "2,3,4", "5,1,2"))
 def test_the_tiles_change_no_byte(tmp_path, suffix, channels, tile):
+    if suffix in NO_CHANNELS:
+        channels = 1
     layer = ("--weights", filters(tmp_path, channels), "--padding", 1, "--stride", "1,2,1", "-q")
     source = make_volume(tmp_path / f"a{suffix}", noise(*SIZE))
     whole, tiled = tmp_path / f"whole{suffix}", tmp_path / f"tiled{suffix}"
@@ -104,36 +132,34 @@ def test_the_tiles_change_no_byte(tmp_path, suffix, channels, tile):
 
 
 @pytest.mark.parametrize("channels", (1, 2))
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 def test_the_tiles_change_no_byte_of_a_batch(tmp_path, suffix, channels):
+    if channels == 2 and suffix in NO_BOTH:
+        pytest.skip("holds a batch or channels")
     layer = ("--weights", filters(tmp_path, channels), "--in-channels", 1, "-q")
-    axes = () if suffix in NIFTI else ("--axes", "NDHW")
+    axes = () if suffix in OWN_AXES else ("--axes", "NDHW")
     source = make_volume(tmp_path / f"a{suffix}", noise(3, *SIZE))
     whole, tiled = tmp_path / f"whole{suffix}", tmp_path / f"tiled{suffix}"
     ok("apply", source, "-o", whole, *axes, "--tile", "99", *layer)
     ok("apply", source, "-o", tiled, *axes, "--tile", "1,2,3", *layer)
     assert written(tiled) == written(whole)
     # a NIfTI of N and C is (x, y, z, N, C), others (N, C, D, H, W), or (N, D, H, W) of one channel
-    shapes = {
-        (True, 1): (3, 3, 4, 5),
-        (True, 2): (2, 3, 3, 4, 5),
-        (False, 1): (3, 3, 4, 5),
-        (False, 2): (3, 2, 3, 4, 5),
-    }
-    assert read_volume(tiled).shape == shapes[suffix in NIFTI, channels]
+    both = (2, 3) if suffix in NIFTI else (3, 2)
+    assert read_volume(tiled).shape == ((3, 3, 4, 5) if channels == 1 else (*both, 3, 4, 5))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 def test_the_same_run_writes_the_same_bytes(tmp_path, suffix):
     source = make_volume(tmp_path / f"a{suffix}", noise(*SIZE))
-    command = ("apply", source, "-o", tmp_path / f"b{suffix}", "--weights", filters(tmp_path), "-q", "--overwrite")
+    weights = filters(tmp_path, 1 if suffix in NO_CHANNELS else 3)
+    command = ("apply", source, "-o", tmp_path / f"b{suffix}", "--weights", weights, "-q", "--overwrite")
     ok(*command)
     first = written(tmp_path / f"b{suffix}")
     ok(*command)
     assert written(tmp_path / f"b{suffix}") == first
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", (*FORMATS, *MORE))
 def test_one_voxel_is_a_volume(tmp_path, suffix):
     ok("apply", make_volume(tmp_path / f"a{suffix}", noise(1, 1, 1)), "-o", tmp_path / f"b{suffix}", *IDENTITY)
     np.testing.assert_array_equal(read_volume(tmp_path / f"b{suffix}"), noise(1, 1, 1))
@@ -183,6 +209,51 @@ def test_output_types_are_stored_as_such(tmp_path, suffix, name):
     if suffix in NIFTI:
         header = nifti_header(tmp_path / f"b{suffix}")
         assert (header["scl_slope"], header["scl_inter"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("suffix", "name"), [(one, name) for one, names in INTEGER_TYPES.items() for name in names])
+def test_integer_types_are_written_and_read_as_such(tmp_path, suffix, name):
+    volume = extremes(name)
+    source = make_volume(tmp_path / f"a{suffix}", volume)
+    ok("apply", source, "-o", tmp_path / "b.npy", "--out-dtype", "float64", *IDENTITY)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), volume)
+    options = ("--dtype", "float64", "--out-dtype", name, *IDENTITY)
+    ok("apply", make_volume(tmp_path / "c.npy", volume), "-o", tmp_path / f"d{suffix}", *options)
+    result = read_volume(tmp_path / f"d{suffix}")
+    assert result.dtype.newbyteorder("=") == np.dtype(name)
+    np.testing.assert_array_equal(result, volume)
+
+
+@pytest.mark.parametrize("suffix", INTEGER_TYPES)
+def test_a_type_that_a_format_has_not_is_refused_with_those_it_has(tmp_path, suffix):
+    source = make_volume(tmp_path / "a.npy", noise(*SIZE))
+    result = run(
+        "apply",
+        source,
+        "-o",
+        tmp_path / f"b{suffix}",
+        "--out-dtype",
+        "float16" if suffix != ".mrc" else "float64",
+        *IDENTITY,
+    )
+    assert result.code == 2
+    assert all(name in result.err for name in ("float32", *INTEGER_TYPES[suffix]))
+
+
+@pytest.mark.parametrize("suffix", NO_BOTH)
+def test_a_batch_of_channels_is_refused_where_the_format_cannot_hold_it(tmp_path, suffix):
+    source = make_volume(tmp_path / "a.npy", noise(2, 3, *SIZE))
+    result = run("apply", source, "-o", tmp_path / f"b{suffix}", *IDENTITY)
+    assert result.code == 5
+    assert "2 volumes of 3 channels" in result.err
+
+
+@pytest.mark.parametrize("suffix", NO_CHANNELS)
+def test_channels_are_refused_where_the_format_has_none(tmp_path, suffix):
+    source = make_volume(tmp_path / "a.npy", noise(3, *SIZE))
+    result = run("apply", source, "-o", tmp_path / f"b{suffix}", *IDENTITY)
+    assert (result.code, "3 channels" in result.err) == (5, True)
+    assert not (tmp_path / f"b{suffix}").exists()
 
 
 def test_every_out_dtype_of_npy(tmp_path):

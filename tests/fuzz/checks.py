@@ -1,9 +1,11 @@
 """What is done with a file: all that a command does with it, to the last voxel, except convolving and writing."""
 
+import importlib
 import math
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,12 +16,13 @@ from lucid_cli import describe, nifti_header, report
 from lucid_cli.commands import apply
 from lucid_cli.config import load as load_yaml
 from lucid_cli.config import options_of
-from lucid_cli.formats import hdf5, parse_spec
+from lucid_cli.formats import hdf5, minc, parse_spec
 from lucid_cli.formats.nifti import NiftiSource
 from lucid_cli.job import Job, item, prepare
 from lucid_cli.layer import Recipe, recipe
 from lucid_cli.mistakes import find
 from lucid_cli.settings import Settings
+from lucid_cli.talk import silent
 from lucid_cli.volumes import Reading
 from lucid_cli.weight_files import hdf5 as weights_hdf5
 from lucid_cli.weights import load
@@ -105,12 +108,15 @@ class Here:
         file = getattr(self._made, "_file", None)
         if file is not None:
             file.close()
+        with silent():  # a netCDF file that is mapped warns when it goes
+            self._made = None
 
 
 @contextmanager
 def in_this_process() -> Iterator[None]:
-    """Let HDF5 be read here, for speed; what fails is tried again without this."""
+    """Let HDF5, MINC and TIFF be read here, for speed; what fails is tried again without this."""
     with ExitStack() as stack:
-        for module in (hdf5, weights_hdf5):
+        tiff = [importlib.import_module("lucid_cli.formats.tiff")] if find_spec("tifffile") else []
+        for module in (hdf5, minc, weights_hdf5, *tiff):
             stack.enter_context(mock.patch.object(module, "Isolated", Here))
         yield

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from nibabel.freesurfer.mghformat import header_dtype as mgh
 from nibabel.nifti1 import header_dtype as nifti1
 from nibabel.nifti2 import header_dtype as nifti2
 
 from lucid_cli.compression import zstandard
+from lucid_cli.formats.mrc import HEADER as mrc  # noqa: N811
 from tests.fuzz import checks, mutations, seeds
 from tests.fuzz.mutations import BYTES, Mutation
 
@@ -46,6 +48,16 @@ JSON_WORDS = (
     *_words('{ } [ ] , : null true "" "dtype" "shape" "data_offsets" "weight" "bias" "__metadata__"'),
     *_words('"F32" "F16" "BF16" "F64" "I8" "U64" "BOOL" "F8_E4M3" "C64" "X" "\\u0000" "\\ud800" é'),
     "[" * 300,
+)
+META_WORDS = (
+    *NUMBERS,
+    *_words("= \n True False MET_SHORT MET_DOUBLE MET_LONG LOCAL LIST a.raw /dev/zero CompressedData NDims DimSize"),
+    *_words("HeaderSize ElementNumberOfChannels ElementSpacing Offset TransformMatrix ElementDataFile \x00 -1 é"),
+)
+NRRD_WORDS = (
+    *NUMBERS,
+    *_words("= \n : := none ( , ) (1,0,0) (nan,0,0) double block text gzip raw vector list domain time LPS RAS big"),
+    *_words("encoding kinds sizes space directions origin spacings units um data file LIST /dev/zero byte skip line é"),
 )
 TABLE_WORDS = (*NUMBERS, *_words(", ; # \n \n\n \t \r . - + e inf -nan 1,2 \x00 \ufeff ٣ ½"))
 YAML_WORDS = (
@@ -165,6 +177,18 @@ def safetensors_header(rng: random.Random, data: bytes, others: Sequence[bytes])
     return (struct.pack("<Q", len(header)) if rng.random() < 0.9 else data[:8]) + header + data[8 + size :]
 
 
+def metaimage_header(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Change words of the header."""
+    end = data.find(b"LOCAL") + 6 or len(data)
+    return mutations.words(rng, data[:end].decode("latin1"), META_WORDS).encode("utf-8", "replace") + data[end:]
+
+
+def nrrd_header(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Change words of the header."""
+    end = data.find(b"\n\n") + 2
+    return mutations.words(rng, data[:end].decode("latin1"), NRRD_WORDS).encode("utf-8", "replace") + data[end:]
+
+
 def table_words(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """Change words of a table."""
     return mutations.words(rng, data.decode("utf-8", "replace"), TABLE_WORDS).encode("utf-8", "replace")
@@ -203,6 +227,9 @@ def npz(rng: random.Random, data: bytes) -> bytes:
     return file.getvalue()
 
 
+_MGH = (*BYTES, *[mutations.record({name: (at, kind) for name, (kind, at) in mgh.fields.items()})] * 12)
+_MRC_FIELDS = mutations.record({name: (at, kind) for name, (kind, at) in mrc.fields.items()})
+_MRC = (*BYTES, *[_MRC_FIELDS] * 12)
 _NIFTI = (*BYTES, *[nifti_fields] * 12)
 _NPY = (*BYTES, *[npy_header] * 8)
 
@@ -213,6 +240,15 @@ FUZZERS = {
         Fuzzer("nii.gz", ".nii.gz", seeds.nifti, checks.volume, _NIFTI, gzipped),
         Fuzzer("nii.zst", ".nii.zst", seeds.nifti, checks.volume, _NIFTI, zstd),
         PairFuzzer("pair", ".hdr", list, checks.volume, _NIFTI),
+        Fuzzer("mgh", ".mgh", seeds.mgh, checks.volume, _MGH),
+        Fuzzer("mgz", ".mgz", seeds.mgh, checks.volume, _MGH, gzipped),
+        Fuzzer("mha", ".mha", seeds.metaimage, checks.volume, (*BYTES, *[metaimage_header] * 12)),
+        Fuzzer("nrrd", ".nrrd", seeds.nrrd, checks.volume, (*BYTES, *[nrrd_header] * 12)),
+        Fuzzer("tif", ".tif", seeds.tiff, checks.volume),
+        Fuzzer("mrc", ".mrc", seeds.mrc, checks.volume, _MRC),
+        Fuzzer("map.gz", ".map.gz", seeds.mrc, checks.volume, _MRC, gzipped),
+        Fuzzer("dcm", ".dcm", seeds.dicom, checks.volume),
+        Fuzzer("mnc", ".mnc", seeds.minc, checks.volume),
         Fuzzer("npy", ".npy", lambda: seeds.npy(5), checks.volume, _NPY),
         Fuzzer("hdf5", ".h5", lambda: seeds.hdf5(("data", "group/other")), checks.volume),
         Fuzzer("weights-npy", ".npy", lambda: seeds.npy(5), checks.weights, _NPY),

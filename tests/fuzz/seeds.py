@@ -1,15 +1,19 @@
 """Small valid files of every format, each as bytes that the fuzzers damage and pack."""
 
+import gzip
 import io
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
+import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Extension
 
+from lucid_cli.formats.mrc import HEADER as mrc_header  # noqa: N811
 from tests.cli.conftest import make_nifti, npy_bytes
 
 VOLUME = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -38,6 +42,113 @@ def pairs() -> list[tuple[bytes, bytes]]:
     ]
     found = [_written(".hdr", make_nifti, stored, **said) for stored, said in variants]
     return [(header, voxels) for header, voxels in found]
+
+
+def mgh() -> list[bytes]:
+    """Return files of one frame and of two, with a place in the world and without."""
+
+    def make(path: Path, stored: Any, good: bool) -> None:
+        image = nib.MGHImage(stored, QUARTER_TURN)
+        image.header["goodRASFlag"] = good
+        nib.save(image, path)
+
+    kinds = [(VOLUME, True), (VOLUME.astype(np.float32)[..., np.newaxis].repeat(2, 3), True), (VOLUME, False)]
+    return [_written(".mgh", make, *one)[0] for one in kinds]
+
+
+META = (
+    "ObjectType = Image\nNDims = 3\nTransformMatrix = 0 1 0 -1 0 0 0 0 1\nOffset = 5 6 7\nElementSpacing = 1 2 3\n"
+    "DimSize = 4 3 2\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+)
+
+
+def metaimage() -> list[bytes]:
+    """Return files with their voxels: plain, big-endian with a series, of three channels, and compressed."""
+    series = META.replace("NDims = 3", "BinaryDataByteOrderMSB = True\nHeaderSize = -1\nNDims = 4")
+    series = series.replace("4 3 2", "4 3 2 1").replace("1 2 3\n", "1 2 3 1\n").replace("5 6 7", "5 6 7 0")
+    series = series.replace("0 1 0 -1 0 0 0 0 1", "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1")
+    vectors = META.replace("DimSize", "ElementNumberOfChannels = 3\nDimSize").replace("MET_SHORT", "MET_UCHAR")
+    packed = META.replace("NDims", "CompressedData = True\nNDims")
+    return [
+        META.encode() + VOLUME.tobytes(),
+        series.encode() + VOLUME.astype(">i2").tobytes(),
+        vectors.encode() + VOLUME.astype(np.uint8).repeat(3).tobytes(),
+        packed.encode() + zlib.compress(VOLUME.tobytes()),
+    ]
+
+
+NRRD = (
+    "NRRD0004\ntype: short\ndimension: 3\nspace: right-anterior-superior\nsizes: 4 3 2\n"
+    "space directions: (1,0,0) (0,2,0) (0,0,3)\nkinds: domain domain domain\nendian: little\nencoding: raw\n"
+    "space origin: (1,2,3)\n\n"
+)
+
+
+def nrrd() -> list[bytes]:
+    """Return files with their voxels: plain, of three channels and a series, and compressed."""
+    vectors = NRRD.replace("dimension: 3", "dimension: 5").replace("4 3 2", "3 4 3 2 1").replace("short", "uint8")
+    vectors = vectors.replace("directions: ", "directions: none ").replace("(0,0,3)", "(0,0,3) none")
+    vectors = vectors.replace("kinds: domain domain domain", "kinds: vector domain domain domain list")
+    lines = [line for line in NRRD.splitlines(keepends=True) if not line.startswith(("space", "kinds"))]
+    bare = "".join([*lines[:-1], "spacings: 1 2 3\nbyte skip: -1\nkey:=value\n\n"])
+    return [
+        NRRD.encode() + VOLUME.tobytes(),
+        vectors.encode() + VOLUME.astype(np.uint8).repeat(3).tobytes(),
+        bare.encode() + VOLUME.tobytes(),
+        NRRD.replace("raw", "gzip").encode() + gzip.compress(VOLUME.tobytes(), mtime=0),
+    ]
+
+
+def tiff() -> list[bytes]:
+    """Return stacks of ImageJ and OME, plain, big-endian and compressed, and pages that name no axes."""
+    import tifffile
+
+    def make(path: Path, stored: Any, options: dict[str, Any]) -> None:
+        tifffile.imwrite(path, stored, photometric="minisblack", **options)
+
+    said = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
+    ome = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.0, "PhysicalSizeZ": 2.0, "UUID": "urn:uuid:1-1"}
+    variants = [
+        (VOLUME.astype(np.float32), {"imagej": True, "resolution": (2, 2), "metadata": said}),
+        (VOLUME, {"ome": True, "metadata": ome}),
+        (VOLUME, {"byteorder": ">", "metadata": None, "bigtiff": True}),
+        (VOLUME, {"compression": "zlib", "predictor": False, "metadata": None}),
+    ]
+    return [_written(".tif", make, *one)[0] for one in variants]
+
+
+def mrc() -> list[bytes]:
+    """Return a volume, a big-endian one with an extended header, and a stack of volumes."""
+    header = np.zeros(1, mrc_header)
+    header["n"], header["m"], header["cell"] = [4, 3, 2], [4, 3, 2], [4, 6, 6]
+    header["mode"], header["axes"], header["angles"], header["group"] = 1, [2, 1, 3], 90, 1
+    header["map"], header["stamp"] = b"MAP ", [0x44, 0x44, 0, 0]
+    plain = header.tobytes() + VOLUME.tobytes()
+    header["group"], header["m"] = 401, [4, 3, 1]
+    stack = header.tobytes() + VOLUME.tobytes()
+    header["stamp"], header["extended"], header["group"] = [0x11, 0x11, 0, 0], 80, 1
+    swapped = header.astype(mrc_header.newbyteorder(">")).tobytes() + bytes(80) + VOLUME.astype(">i2").tobytes()
+    return [plain, stack, swapped]
+
+
+def dicom() -> list[bytes]:
+    """Return a slice with its place, and frames with theirs and without."""
+    from tests.cli.test_dicom import header, multiframe, place
+
+    def make(path: Path, found: Any) -> None:
+        found.save_as(path, enforce_file_format=True)
+
+    fields = {"RescaleSlope": 2, "RescaleIntercept": -5, **place(QUARTER_TURN, 0)}
+    found = [header(VOLUME[0], **fields), multiframe(VOLUME, QUARTER_TURN), header(VOLUME, NumberOfFrames=2)]
+    return [_written(".dcm", make, one)[0] for one in found]
+
+
+def minc() -> list[bytes]:
+    """Return files of both versions that nibabel brings; none where it does not."""
+    folder = Path(nib.__file__).parent / "tests" / "data"
+    return [
+        path.read_bytes() for name in ("minc1_1_scale", "minc2_1_scale") if (path := folder / f"{name}.mnc").exists()
+    ]
 
 
 def npy(rank: int) -> list[bytes]:
