@@ -25,8 +25,6 @@ from lucid_core.errors import ArgumentError, OutputError
 from lucid_core.events import Observer, ignore
 from lucid_core.optional import require
 
-PAGES = (".html", ".htm")
-"""Suffixes of a report that is a page with pictures."""
 WRONG_USAGE, OVER_LIMIT, SOME_FAILED = 2, 6, 7
 
 
@@ -74,25 +72,20 @@ class _Batch:
         if settings.report in (None, "-"):
             return None
         path = Path(str(settings.report))
-        if path.suffix.lower() not in (".json", *PAGES):
+        if path.suffix.lower() != ".json" and not settings.draws:
             raise ArgumentError(
                 f"--report {path}: the suffix says no form of report; legal: FILE.json, FILE.html, or - for stdout"
             )
         if self._dry:
             raise ArgumentError("a plan writes nothing; use --report - to see the report")
-        if self._draws:
+        if settings.draws:
             require("matplotlib", "viz")
         outputs = protect(task.output.path for task in self._tasks if task.output)
         return check_target(path, {**outputs, **self._protected}, settings.overwrite)
 
-    @property
-    def _draws(self) -> bool:
-        """Whether the report is a page with pictures."""
-        return Path(self._settings.report or "-").suffix.lower() in PAGES
-
     def text(self, items: list[report.Item]) -> str:
         """Return the report in the form that the suffix of its file says."""
-        if not self._draws:
+        if not self._settings.draws:
             return report.dump(report.report_json(self._command, items, self._settings.shard))
         from lucid_cli.pictures.page import page
 
@@ -193,7 +186,7 @@ class _Batch:
         return outcome
 
     def _single(self, settings: Settings, tell: Callable[[str], None]) -> Single:
-        return Single(replace(self._recipe, settings=settings), self._protected, self._dry, self._draws, tell)
+        return Single(replace(self._recipe, settings=settings), self._protected, self._dry, tell)
 
     def _tell(self, text: str) -> None:
         if not self._settings.quiet:

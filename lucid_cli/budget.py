@@ -25,6 +25,8 @@ KERNEL_START_SECONDS = 1.0
 """What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
 LATER_BYTES = 10 << 20
 """What the process grows by after the plan is made: modules that are loaded then, threads, small buffers."""
+PICTURES_BYTES = 32 << 20
+"""What drawing takes: Matplotlib, figures and their pixels."""
 CASTING_BYTES = 4 << 20
 """What a thread takes that casts voxels and looks at them."""
 READER_SHARE = 0.125
@@ -60,7 +62,7 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec) ->
         raise LimitError(f"an axis of the input has {max(problem.size)} voxels; legal: at most {MOST_ALONG}")
     limit_bytes = memory_limit(settings)
     writing = format_of(spec).writing(target, spec)
-    process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES
+    process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES + (PICTURES_BYTES if settings.draws else 0)
     refusals: list[LimitError] = []
     kept: list[tuple[Plan, tuple[Reading, ...]]] = []
     for readings in inputs.ways(problem.batch):

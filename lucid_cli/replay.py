@@ -42,7 +42,7 @@ def replay(output: str, given: str | None, rtol: float, atol: float, progress: s
     with tempfile.TemporaryDirectory(prefix="lucid-conv3d-") as folder:
         again = parse_spec(str(Path(folder, spec.path.name)) + (f":{spec.inner}" if spec.inner else ""))
         with Reporter(progress, source.path.name) as observe:
-            Single(any_recipe(settings), {}, dry=False, draws=False, tell=say).done(Task(0, source, again), observe)
+            Single(any_recipe(settings), {}, dry=False, tell=say).done(Task(0, source, again), observe)
         return compare(again, spec, rtol, atol)
 
 

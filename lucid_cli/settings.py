@@ -5,6 +5,8 @@ from typing import Any
 
 from lucid_core.units import ByteSize, Length
 
+PAGES = (".html", ".htm")
+"""Suffixes of a report that is a page with pictures."""
 Sizes = int | tuple[int, int, int]
 
 
@@ -88,6 +90,11 @@ class Settings:
     def has_sidecar(self) -> bool:
         """Whether a sidecar is written beside every output."""
         return self.sidecar or self.bids
+
+    @property
+    def draws(self) -> bool:
+        """Whether the report is a page with pictures."""
+        return self.report is not None and self.report.lower().endswith(PAGES)
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> "Settings":

@@ -52,8 +52,6 @@ class Single:
     recipe: Recipe | LayersRecipe
     protected: Protected
     dry: bool
-    draws: bool
-    """Whether pictures are taken of what was done."""
     tell: Callable[[str], None]
     """Takes words for people."""
 
@@ -100,7 +98,7 @@ class Single:
         if self.dry:
             return Outcome(item(job, "planned", None, None))
         found = run(job, finals, observe)
-        if not (self.draws and job.spec):
+        if not (job.settings.draws and job.spec):
             return Outcome(found)
         from lucid_cli.pictures.take import take
 

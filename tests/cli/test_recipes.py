@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ok
-from tests.cli.test_help import COMMANDS
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipes"
 BIN = Path(sys.executable).parent
 LAYER = ("--kernel", "box", "--size", "3vox")
-needs_shards = pytest.mark.skipif("merge" not in COMMANDS, reason="there are no shards yet")
 
 
 def call(*words, **environment):
@@ -61,7 +59,6 @@ def test_every_recipe_says_how_to_run_it_and_is_tried_here():
         assert f'RECIPES / "{path.name}"' in tried
 
 
-@pytest.mark.skipif("compare" not in COMMANDS, reason="there is no compare yet")
 def test_the_smoke_job(folder):
     done = call("sh", RECIPES / "smoke.sh")
     assert (done.returncode, done.stderr) == (0, "")
@@ -145,7 +142,6 @@ def task(index, count, *words):
     )
 
 
-@needs_shards
 class TestSlurm:
     """`slurm.sh`, and the report of all its tasks."""
 
