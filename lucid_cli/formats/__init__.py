@@ -137,5 +137,5 @@ def read_only(spec: Spec, name: str) -> ArgumentError:
 def format_of(spec: Spec) -> ModuleType:
     """Return the module for a file's suffix, or raise `ArgumentError` with the suffixes there are."""
     if not spec.suffix:
-        raise ArgumentError(f"{spec.path}: the suffix says no format known here; legal: {_LEGAL}")
+        raise ArgumentError(f"{spec.path}: the suffix says no format known here; legal: {', '.join(SUFFIXES)}")
     return importlib.import_module(f"{__name__}.{SUFFIXES[spec.suffix]}")

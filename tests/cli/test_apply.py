@@ -676,7 +676,7 @@ class TestSeveralInputs:
         ok("apply", "a.npy", "-o", "out", *self.KERNEL)
         assert self.names() == ["a_conv3d.npy"]
 
-    @pytest.mark.parametrize("pattern", ("same.npy", "{stem", "{name}.npy", "../{stem}.npy", "{stem}.tif", "{0}.npy"))
+    @pytest.mark.parametrize("pattern", ("same.npy", "{stem", "{name}.npy", "../{stem}.npy", "{stem}.xyz", "{0}.npy"))
     def test_patterns_that_are_none(self, three, pattern):
         result = run("apply", *three, "-o", "out", "--name", pattern, *self.KERNEL)
         assert result.code in (2, 4)

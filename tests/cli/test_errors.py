@@ -461,7 +461,7 @@ BAD_USAGE = [
     (("w.xyz", *APPLY), 2, "suffix"),
     (("folder", *APPLY), 3, "not a regular file"),
     (("scan", *APPLY), 3, "no such file"),
-    (("scan.npy", "-o", "out.tif", "--kernel", "identity"), 2, "legal: .nii"),
+    (("scan.npy", "-o", "out.xyz", "--kernel", "identity"), 2, "legal: .nii"),
     (("scan.npy", "-o", "out", "--kernel", "identity"), 2, "legal: .nii"),
     # layer
     *(((*LAYER, "--stride", value), 2, "--stride") for value in ("0", "-1", "true", "1.5", "1,1", "", "010", "1:30")),
@@ -590,7 +590,7 @@ def test_a_command_line_that_is_wrong(refused, args, code, word):
         (("plan", "scan.npy"), 2, "--kernel NAME"),
         (("sample",), 2, "--output"),
         (("sample", "phantm", "-o", "out.npy"), 2, "Did you mean 'phantom'"),
-        (("sample", "ramp", "-o", "out.tif"), 2, "legal: .nii"),
+        (("sample", "ramp", "-o", "out.xyz"), 2, "legal: .nii"),
         (("sample", "ramp", "-o", "taken.nii"), 4, "--overwrite"),
         (("sample", "ramp", "-o", "absent/out.nii"), 4, "does not exist"),
         (("sample", "ramp", "-o", "pipe.nii", "--overwrite"), 4, "not a regular file"),

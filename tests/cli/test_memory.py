@@ -21,6 +21,9 @@ CASES = (
     (".npy", ".h5", (*FILTERS, "--compression", 1, "--engine", "numba"), np.float32),
     (".h5", ".nii.gz", (*FILTERS, "--engine", "numpy"), np.float64),
     (".nii", ".nii", (*GAUSSIAN, "--out-dtype", "int16", "--cast", "rescale"), np.int16),
+    (".mgz", ".nrrd", (*FILTERS, "--compression", 1), np.int16),
+    (".tif", ".ome.tif", FILTERS, np.int16),
+    (".mrc", ".mha", (*GAUSSIAN, "--compression", 1), np.int16),
 )
 
 
