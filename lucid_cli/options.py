@@ -133,7 +133,7 @@ VOLUME = [
         "--axis4",
         type=Choice(["auto", "batch", "channel"]),
         default="auto",
-        help="What the 4th axis of a NIfTI is.",
+        help="What the 4th axis is, time or channels.",
     ),
     option(
         "volume", "--spacing", type=LengthType(), help="Voxel spacing D,H,W, such as 2,1,1mm, instead of the file's."
