@@ -20,14 +20,14 @@ from lucid_cli.compression import check_compression
 from lucid_cli.config import load, options_of
 from lucid_cli.failures import message
 from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of, parse_spec
-from lucid_cli.job import item, open_info, prepare
+from lucid_cli.job import item, prepare
 from lucid_cli.layer import Recipe, recipe
 from lucid_cli.layers import any_recipe, list_mistakes, read_entries
 from lucid_cli.listing import Listed
 from lucid_cli.mistakes import SECTIONS, Document, Found, Mistake, Where, find
 from lucid_cli.named import given_options
 from lucid_cli.naming import output_specs
-from lucid_cli.output import check_input
+from lucid_cli.opening import check_input, open_info
 from lucid_cli.report import Item
 from lucid_cli.settings import Settings
 from lucid_cli.sink import out_dtype

@@ -18,8 +18,8 @@ from lucid_cli.commands.apply import command as apply
 from lucid_cli.config import ConfiguredOption, options_of
 from lucid_cli.config_check import in_words, most_memory, plan, readable
 from lucid_cli.formats import Spec, format_of
-from lucid_cli.job import open_info
 from lucid_cli.mistakes import SECTIONS
+from lucid_cli.opening import open_info
 from lucid_cli.report import Item, volume_line
 from lucid_cli.settings import Settings
 from lucid_cli.volumes import VolumeInfo

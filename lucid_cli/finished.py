@@ -1,12 +1,12 @@
 """`--skip-existing`: whether what stands under an output's name is the finished output of this run."""
 
-from contextlib import closing
+from contextlib import ExitStack
 from typing import Any
 
-from lucid_cli.formats import Spec, format_of
-from lucid_cli.output import check_input
+from lucid_cli.formats import Spec
+from lucid_cli.opening import opened
 from lucid_cli.provenance import difference
-from lucid_cli.volumes import Source, Target
+from lucid_cli.volumes import Target
 from lucid_core.errors import InputError, LimitError, OutputError
 
 
@@ -17,9 +17,8 @@ def check_finished(spec: Spec, target: Target, made: dict[str, Any] | None) -> N
     provenance tells what it was made from.
     """
     try:
-        check_input(spec.path)
-        source: Source = format_of(spec).open_source(spec)
-        with closing(source):
+        with ExitStack() as stack:
+            source = opened(spec, stack)
             found = source.info.shape, source.info.dtype
             wanted = target.file_shape, target.dtype.name
             if found != wanted:

@@ -1,7 +1,5 @@
 """One input and its output: planned from headers alone (`prepare`), then carried out (`run`)."""
 
-import resource
-import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -19,8 +17,9 @@ from lucid_cli.inputs import Inputs, open_inputs, placed
 from lucid_cli.journal import hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described
+from lucid_cli.opening import opened
 from lucid_cli.origin import ReadFile, files_of, provenance
-from lucid_cli.output import Replacement, check_spec, filled, make_folder, temporaries
+from lucid_cli.output import Replacement, filled, make_folder, temporaries
 from lucid_cli.provenance import sidecar, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
@@ -28,7 +27,7 @@ from lucid_cli.settings import Settings
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
 from lucid_cli.temporary import VOXELS, hidden
 from lucid_cli.volumes import Source, Target, VolumeInfo, Writing, five_shape
-from lucid_core import __version__
+from lucid_core import __version__, machine
 from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError
 from lucid_core.events import Observer, Progress
@@ -75,10 +74,8 @@ def prepare(
     Raises the errors of the formats, the layer and the planner; reads no voxel and writes nothing.
     """
     settings, stopwatch = replace(recipe.settings, tile=tile or recipe.settings.tile), Stopwatch()
-    check_spec(spec)
     with stopwatch.stage("read"):
-        source: Source = format_of(spec).open_source(spec)
-    stack.callback(source.close)
+        source = opened(spec, stack)
     info = placed(source.info, settings)
     roles = axes.roles(
         info,
@@ -257,7 +254,7 @@ def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str
         macs=problem.macs,
         plan=job.plan,
         seconds=seconds or dict.fromkeys(("read", "compute", "write", "total")),
-        peak_rss_bytes=peak_rss_bytes(),
+        peak_rss_bytes=machine.peak_resident_bytes(),
         status=status,
         error=None,
         volume=job.inputs.to_json() or None,
@@ -278,27 +275,6 @@ def _output_json(job: Job, statistics: Statistics | None) -> dict[str, Any]:
     )
     shown = info.to_json() | (statistics.to_json() if statistics else empty_statistics())
     return shown if spec else shown | {"path": None}
-
-
-def peak_rss_bytes() -> int:
-    """Return the most memory this process has had resident.
-
-    Linux keeps `ru_maxrss` across exec, so that it may be the parent's: VmHWM is this program's own.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
-
-def open_info(spec: Spec) -> VolumeInfo:
-    """Return what the header of a file says."""
-    check_spec(spec)
-    source: Source = format_of(spec).open_source(spec)
-    source.close()
-    return source.info
 
 
 def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:

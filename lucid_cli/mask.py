@@ -4,8 +4,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from lucid_cli.formats import format_of, parse_spec
-from lucid_cli.output import check_spec
+from lucid_cli.formats import parse_spec
+from lucid_cli.opening import opened
 from lucid_cli.volumes import Reading, Source, VolumeInfo, five_shape
 from lucid_core.errors import ArgumentError, ShapeError
 from lucid_core.geometry import Affine, corner_distance, spacing_of
@@ -36,9 +36,7 @@ def open_mask(text: str, info: VolumeInfo, placed: Any, size: Triple, stack: Exi
     spec = parse_spec(text)
     if spec.is_pipe:
         raise ArgumentError("--mask cannot be stdin; name a file")
-    check_spec(spec)
-    source: Source = format_of(spec).open_source(spec)
-    stack.callback(source.close)
+    source = opened(spec, stack)
     found = placed(source.info)
     roles = found.axes.replace("t", "n")
     shape = five_shape(found.shape, roles)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid_cli import report
-from lucid_cli.output import check_input
+from lucid_cli.opening import check_input
 from lucid_core.errors import InputError
 
 MOST_BYTES = 1 << 30

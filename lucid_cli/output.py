@@ -17,7 +17,7 @@ from lucid_cli.formats import Spec, format_of
 from lucid_cli.temporary import FULL_DISK, Temporary
 from lucid_cli.volumes import Sink, Target
 from lucid_core import machine
-from lucid_core.errors import InputError, LimitError, LucidError, OutputError
+from lucid_core.errors import LimitError, LucidError, OutputError
 from lucid_core.units import format_bytes
 
 Arguments = ParamSpec("Arguments")
@@ -82,30 +82,6 @@ def check_target(path: Path, protected: Protected, overwrite: bool, *, make_fold
 def make_folder(folder: Path) -> None:
     """Make a folder, and those it lies in, where they are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-
-
-def check_input(path: Path) -> None:
-    """Raise `InputError` where a path is not a regular file: a folder, a pipe or a device is never opened."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        what = "no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
-        raise InputError(f"{path}: {'is a link to nothing' if _is_link(path) else what}") from error
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{path}: is not a regular file")
-
-
-def check_spec(spec: Spec) -> None:
-    """Raise `InputError` where an input is neither stdin, nor a folder with a series, nor a regular file."""
-    if not spec.is_pipe and not spec.is_series:
-        check_input(spec.path)
-
-
-def _is_link(path: Path) -> bool:
-    try:
-        return path.is_symlink()
-    except OSError:
-        return False
 
 
 def check_memory(needed: int, what: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lucid_cli.boxes import BoxReader
 from lucid_cli.compression import open_stream
-from lucid_cli.output import check_input
+from lucid_cli.opening import check_input
 from lucid_cli.planes import PlaneWindow, drain, skip, spool, stream_fetch, window
 from lucid_cli.rawfile import RawReader, raw_readings
 from lucid_cli.volumes import Reading, Source, five_shape

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from lucid_cli.comparison import Comparison, compare
 from lucid_cli.formats import Spec, format_of, parse_spec
 from lucid_cli.journal import hash_files
 from lucid_cli.layers import any_recipe
+from lucid_cli.opening import check_input, opened
 from lucid_cli.origin import options
-from lucid_cli.output import check_input
 from lucid_cli.progress import Reporter
 from lucid_cli.provenance import SIDECAR_KEY, parse, sidecar_path, text
 from lucid_cli.settings import Settings
 from lucid_cli.single import Single, Task
 from lucid_cli.talk import say
-from lucid_cli.volumes import Source
 from lucid_core import __version__
 from lucid_core.errors import ArgumentError, InputError
 
@@ -48,10 +47,8 @@ def replay(output: str, given: str | None, rtol: float, atol: float, progress: s
 
 def read(spec: Spec) -> dict[str, Any]:
     """Return the provenance of an output: its own, or that of the sidecar beside it."""
-    check_input(spec.path)
-    source: Source = format_of(spec).open_source(spec)
-    with closing(source):
-        found = source.provenance or _beside(spec)
+    with ExitStack() as stack:
+        found = opened(spec, stack).provenance or _beside(spec)
     if found is None:
         raise InputError(
             f"{spec}: says nothing of what it was made from, nor does a sidecar {sidecar_path(spec).name}; an output "

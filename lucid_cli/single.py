@@ -10,7 +10,7 @@ from lucid_cli import report
 from lucid_cli.failures import exit_code, message
 from lucid_cli.finished import check_finished
 from lucid_cli.formats import Spec, format_of
-from lucid_cli.job import Job, item, peak_rss_bytes, prepare, run
+from lucid_cli.job import Job, item, prepare, run
 from lucid_cli.layer import Recipe
 from lucid_cli.layers import LayersRecipe
 from lucid_cli.output import Protected, check_target
@@ -18,6 +18,7 @@ from lucid_cli.provenance import sidecar_path
 from lucid_cli.resume import tile_left
 from lucid_cli.settings import Settings
 from lucid_cli.talk import show_trace
+from lucid_core import machine
 from lucid_core.errors import LimitError, OutputError
 from lucid_core.events import Observer
 from lucid_core.regions import Triple
@@ -61,7 +62,7 @@ class Single:
             return self.done(task, observe)
         except Exception as error:
             show_trace(error)
-            failed = report.bare_item(str(task.input), "failed", peak_rss_bytes(), message(error))
+            failed = report.bare_item(str(task.input), "failed", machine.peak_resident_bytes(), message(error))
             return Outcome(failed, exit_code(error))
 
     def done(self, task: Task, observe: Observer) -> Outcome:
@@ -71,7 +72,7 @@ class Single:
             if out is not None and _skips(settings) and _exists(out):
                 job = prepare(task.input, out, self.recipe, stack)
                 if self._is_finished(out, job):
-                    return Outcome(report.bare_item(str(task.input), "skipped", peak_rss_bytes()))
+                    return Outcome(report.bare_item(str(task.input), "skipped", machine.peak_resident_bytes()))
             finals = self._finals(out)
             tile = tile_left(finals[0]) if finals and settings.resume else None
             if job is None or tile is not None:

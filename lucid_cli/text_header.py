@@ -1,9 +1,11 @@
 """Headers of lines of text, as MetaImage and NRRD have them: their fields, as numbers where they are."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from lucid_cli.formats import Spec
 from lucid_core.errors import InputError
 
 MOST_BYTES = 1 << 20
@@ -56,3 +58,16 @@ class TextHeader:
 def words(values: Iterable[float], between: str = " ") -> str:
     """Return numbers as text, each with all its digits."""
     return between.join(f"{value:.17g}" for value in values)
+
+
+def detached_files(spec: Spec, suffix: str) -> list[Path]:
+    """Return the files of an output: the voxels beside the header where its suffix is that of detached ones."""
+    return [spec.path.parent / f"{spec.stem}.raw", spec.path] if spec.suffix == suffix else [spec.path]
+
+
+def files_of_header(path: Path, data_file: Callable[[], Path]) -> list[Path]:
+    """Return the files of an input: its header and, where that can be read, the file of the voxels."""
+    try:
+        return [path, data_file()] if path.is_file() else [path]
+    except InputError:
+        return [path]

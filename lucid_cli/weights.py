@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid_cli.output import check_input
+from lucid_cli.opening import check_input
 from lucid_cli.weight_files import SUFFIXES, ArrayFile, opened
 from lucid_core.errors import ArgumentError, InputError, ShapeError
 from lucid_core.registry import did_you_mean

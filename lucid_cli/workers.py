@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection, wait
 from typing import NoReturn
 
 from lucid_cli.budget import memory_limit
-from lucid_cli.job import peak_rss_bytes
 from lucid_cli.report import bare_item
 from lucid_cli.settings import Settings
 from lucid_cli.single import Outcome, Task
@@ -122,7 +121,7 @@ def _crashed(task: Task, code: int) -> Outcome:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     hint = "; perhaps for want of memory: give --max-memory" if code == -signal.SIGKILL else ""
     error = f"{task.input}: the process that worked on it {how}{hint}"
-    return Outcome(bare_item(str(task.input), "failed", peak_rss_bytes(), error), CRASHED)
+    return Outcome(bare_item(str(task.input), "failed", machine.peak_resident_bytes(), error), CRASHED)
 
 
 class _Worker:

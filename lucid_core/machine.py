@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import resource
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -152,6 +153,19 @@ def memory_limits() -> dict[str, int]:
 def resident_bytes() -> int | None:
     """Return the memory that this process has resident, None where the system does not say."""
     return _statm(1)
+
+
+def peak_resident_bytes() -> int:
+    """Return the most memory this process has had resident.
+
+    Linux keeps `ru_maxrss` across exec, so that it may be the parent's: VmHWM is this program's own.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def virtual_bytes() -> int | None:

@@ -26,7 +26,7 @@ def command(inputs: tuple[str, ...], what: str | None, **_: Any) -> None:
     """Show what the header of each INPUT says; no voxel is read."""
     from lucid_cli import describe
     from lucid_cli.formats import parse_spec
-    from lucid_cli.job import open_info
+    from lucid_cli.opening import open_info
     from lucid_cli.talk import data
 
     show = {"json": describe.as_json, "shape": describe.shape, "dtype": describe.dtype, "spacing": describe.spacing}

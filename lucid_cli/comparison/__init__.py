@@ -11,8 +11,8 @@ from functools import partial
 from lucid_cli.comparison.headers import compare_dtype, compare_geometry, compare_header, compare_shape
 from lucid_cli.comparison.parts import DIFFERS, IGNORED, Part
 from lucid_cli.comparison.values import compare_values
-from lucid_cli.formats import Spec, format_of
-from lucid_cli.output import check_input
+from lucid_cli.formats import Spec
+from lucid_cli.opening import opened
 from lucid_cli.volumes import Source, VolumeInfo
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import choose
@@ -55,7 +55,7 @@ def compare(a: Spec, b: Spec, rtol: float = 0.0, atol: float = 0.0, ignore: Coll
     if a.is_pipe and b.is_pipe:
         raise ArgumentError("only one of the two volumes can come from stdin; name a file for the other")
     with ExitStack() as stack:
-        first, second = _opened(a, stack), _opened(b, stack)
+        first, second = opened(a, stack), opened(b, stack)
         compared: dict[str, Callable[[Source, Source], Part]] = {
             "shape": compare_shape,
             "values": partial(compare_values, rtol=rtol, atol=atol),
@@ -65,11 +65,3 @@ def compare(a: Spec, b: Spec, rtol: float = 0.0, atol: float = 0.0, ignore: Coll
         }
         parts = {name: Part(IGNORED) if name in left_out else compared[name](first, second) for name in PARTS}
         return Comparison(first.info, second.info, rtol, atol, parts)
-
-
-def _opened(spec: Spec, stack: ExitStack) -> Source:
-    if not spec.is_pipe:
-        check_input(spec.path)
-    source: Source = format_of(spec).open_source(spec)
-    stack.callback(source.close)
-    return source

@@ -11,7 +11,7 @@ from lucid_cli.bench.workloads import Workload
 from lucid_cli.comparison import compare
 from lucid_cli.doctor.findings import Finding
 from lucid_cli.doctor.trials import Checks, NotPossibleError, outcomes
-from lucid_cli.formats import SUFFIXES, parse_spec
+from lucid_cli.formats import parse_spec
 from lucid_cli.samples import write_sample
 from lucid_core.algorithms import Algorithm, algorithms
 from lucid_core.arguments import layer_arguments
@@ -35,6 +35,8 @@ LOADS = (
     ),
 )
 """Layers of which every algorithm can compute one."""
+FILES = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".h5", ".npy", ".mgz", ".mha", ".nrrd", ".tif", ".ome.tif", ".mrc")
+"""Suffixes of files that are written and read: every format, and every codec."""
 SHAPE, SPACING = (6, 8, 10), Length((2.0, 1.0, 0.5), "mm")
 
 
@@ -42,8 +44,7 @@ def find() -> list[Finding]:
     """Check every algorithm and every format, what Numba compiles last."""
     ways = {engine: _checks_of(engine) for engine in ENGINES}
     with tempfile.TemporaryDirectory(prefix="lucid-conv3d-doctor-") as folder:
-        suffixes = [suffix for suffix in SUFFIXES if suffix != ".img"]  # it is written with its .hdr
-        written = {f"{suffix} written and read": partial(_round_trip, Path(folder), suffix) for suffix in suffixes}
+        written = {f"{suffix} written and read": partial(_round_trip, Path(folder), suffix) for suffix in FILES}
         found = outcomes(ways["numpy"] | written, SECONDS, BUSY)
     return found + outcomes(ways["numba"], COMPILING_SECONDS, NOT_COMPILED)
 

@@ -22,7 +22,7 @@ from lucid_cli.rawfile import RawSink, raw_writing
 from lucid_cli.rawsource import Layout, RawSource, data_beside
 from lucid_cli.streams import stream_sink, stream_writing
 from lucid_cli.talk import silent
-from lucid_cli.text_header import MOST_BYTES, TextHeader, words
+from lucid_cli.text_header import MOST_BYTES, TextHeader, detached_files, files_of_header, words
 from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, Writing
 from lucid_core.errors import InputError
 from lucid_core.geometry import Affine, is_usable, lps, spacing_of
@@ -200,16 +200,9 @@ def writing(target: Target, spec: Spec) -> Writing:
 
 def files(spec: Spec) -> list[Path]:
     """Return the files that an output of this name consists of, in the order they are put in place."""
-    if spec.suffix != ".nhdr":
-        return [spec.path]
-    return [spec.path.parent / f"{spec.stem}.raw", spec.path]
+    return detached_files(spec, ".nhdr")
 
 
 def files_read(spec: Spec) -> list[Path]:
     """Return the files that an input of this name consists of."""
-    if not spec.path.is_file():
-        return [spec.path]
-    try:
-        return [spec.path, _data_file(spec.path, read_header(spec.path))]
-    except InputError:
-        return [spec.path]
+    return files_of_header(spec.path, lambda: _data_file(spec.path, read_header(spec.path)))

@@ -3,13 +3,13 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from lucid_cli.formats import Spec, format_of, parse_spec
-from lucid_cli.output import check_input, check_target, protect, write_bytes
+from lucid_cli.formats import format_of, parse_spec
+from lucid_cli.opening import opened
+from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.pictures.figure import drawn
 from lucid_cli.pictures.rows import Window, pictured
 from lucid_cli.pictures.scans import Scan, check_picked
 from lucid_cli.talk import say
-from lucid_cli.volumes import Source
 from lucid_core.errors import ArgumentError
 from lucid_core.optional import require
 from lucid_core.regions import Triple
@@ -52,12 +52,3 @@ def preview(
         before, *after = (Scan(source, source.info, volume, channel) for source in sources)
         picture = pictured(before, after[0] if after else None, at, window)
     write_bytes(target, drawn(picture, DPI), overwrite)
-
-
-def opened(spec: Spec, stack: ExitStack) -> Source:
-    """Open a file to look at; `stack` closes it."""
-    if not spec.is_pipe:
-        check_input(spec.path)
-    source: Source = format_of(spec).open_source(spec)
-    stack.callback(source.close)
-    return source

@@ -12,9 +12,9 @@ from lucid_cli.formats import Spec
 from lucid_cli.kernel_file import Filters
 from lucid_cli.layer import Layer
 from lucid_cli.layers import Layers
+from lucid_cli.opening import opened
 from lucid_cli.pictures.figure import drawn, thumbnail
 from lucid_cli.pictures.histogram import Histogram
-from lucid_cli.pictures.preview import opened
 from lucid_cli.pictures.rows import pictured
 from lucid_cli.pictures.scans import Scan
 from lucid_cli.report import Item

@@ -299,9 +299,9 @@ def test_memory_is_bounded(folder, suffix):
     code = (
         "import sys; sys.argv[1:] = ['compare', sys.argv[1], sys.argv[1]]\n"
         "from lucid_cli.main import _run\n"
-        "from lucid_cli.job import peak_rss_bytes\n"
+        "from lucid_core.machine import peak_resident_bytes\n"
         "code = _run()\n"
-        "sys.exit(code or peak_rss_bytes() >> 20)"
+        "sys.exit(code or peak_resident_bytes() >> 20)"
     )
     done = subprocess.run([sys.executable, "-c", code, f"a{suffix}"], capture_output=True, text=True, check=False)
     assert "differs" not in done.stdout

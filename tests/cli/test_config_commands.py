@@ -119,7 +119,7 @@ class TestCheck:
             ("kernel: identity\nmask: absent.nii", (2, 1), "no such file"),
             ("kernel: identity\nmask: w.npz", (2, 1), "suffix"),
             ("kernel: identity\noutside: 3", (2, 1), "give --mask FILE too"),
-            ("kernel: identity\noutput: out.tif", (2, 1), "the suffix says no format"),
+            ("kernel: identity\noutput: out.xyz", (2, 1), "the suffix says no format"),
             ("kernel: identity\ncast: rescale", (2, 1), "needs an integer --out-dtype"),
             ("kernel: identity\noutput: o.npy\ncompression: 3", (3, 1), "does not go with .npy"),
             ("kernel: identity\nnormalize: percentile:99,1", (2, 12), "percentile:1,99"),

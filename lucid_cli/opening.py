@@ -1,0 +1,48 @@
+"""Inputs opened: first it is made sure that a name means a file that may be read."""
+
+import errno
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+from lucid_cli.formats import Spec, format_of
+from lucid_cli.volumes import Source, VolumeInfo
+from lucid_core.errors import InputError
+
+
+def opened(spec: Spec, stack: ExitStack) -> Source:
+    """Read the header of an input, which `stack` closes; raises `InputError`."""
+    check_spec(spec)
+    source: Source = format_of(spec).open_source(spec)
+    stack.callback(source.close)
+    return source
+
+
+def open_info(spec: Spec) -> VolumeInfo:
+    """Return what the header of a file says."""
+    with ExitStack() as stack:
+        return opened(spec, stack).info
+
+
+def check_spec(spec: Spec) -> None:
+    """Raise `InputError` where an input is neither stdin, nor a folder with a series, nor a regular file."""
+    if not spec.is_pipe and not spec.is_series:
+        check_input(spec.path)
+
+
+def check_input(path: Path) -> None:
+    """Raise `InputError` where a path is not a regular file: a folder, a pipe or a device is never opened."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        what = "no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
+        raise InputError(f"{path}: {'is a link to nothing' if _is_link(path) else what}") from error
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is not a regular file")
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
