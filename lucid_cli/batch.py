@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,13 +165,16 @@ class _Batch:
 
         postponed: list[Task] = []
         try:
-            for said in at_once(tasks, carry, jobs, fail_fast=settings.fail_fast):
-                if isinstance(said, Told):
-                    board.told(said)
-                elif said.outcome.code == OVER_LIMIT and jobs > 1:
-                    postponed.append(said.task)
-                else:
-                    board.end(said.task, self._noted(said.task, said.outcome))
+            with closing(at_once(tasks, carry, jobs)) as events:
+                for said in events:
+                    if isinstance(said, Told):
+                        board.told(said)
+                    elif said.outcome.code == OVER_LIMIT and jobs > 1:
+                        postponed.append(said.task)
+                    else:
+                        board.end(said.task, self._noted(said.task, said.outcome))
+                        if said.outcome.code and settings.fail_fast:
+                            return []
         except BaseException as stop:
             done = sum(outcome.code == 0 for outcome in self._outcomes.values())
             stop.add_note(f"{done} of {len(self._tasks)} inputs are done; the same with --resume does the rest.")

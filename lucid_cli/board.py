@@ -84,7 +84,7 @@ class Board:
         counts = Counter(item.status for _, item in self._ended)
         parts = [f"{counts[status]} {word}" for status, word in words.items() if counts[status]]
         left = self._total - len(self._ended)
-        parts += [f"{left} not begun"] if left else []
+        parts += [f"{left} not done"] if left else []
         ended = sorted(self._ended, key=lambda one: one[0].index)
         failed = [(str(task.input), str(item.error)) for task, item in ended if item.status == "failed"]
         wide = max((len(name) for name, _ in failed), default=0)

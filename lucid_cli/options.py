@@ -251,7 +251,7 @@ OUTPUT = [
     option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing output."),
     option("run", "--skip-existing", is_flag=True, help="Leave out inputs whose output is finished and whole."),
     option("run", "--resume", is_flag=True, help="Keep what is computed if the run is ended, and go on from there."),
-    option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails."),
+    option("run", "--fail-fast", is_flag=True, help="Stop at the first input that fails, those in work too."),
     option("run", "--dry-run", is_flag=True, help="Plan only: read headers, write nothing."),
     option(
         "run",

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
@@ -67,21 +67,17 @@ def shared(settings: Settings, jobs: int) -> Settings:
     return replace(settings, max_memory=ByteSize(share, format_bytes(share)))
 
 
-def at_once(tasks: list[Task], carry: Carry, jobs: int, *, fail_fast: bool) -> Iterator[Told | Ended]:
+def at_once(tasks: list[Task], carry: Carry, jobs: int) -> Generator[Told | Ended, None, None]:
     """Carry out tasks in so many workers; yield what they say, and every outcome as it comes.
 
-    With `fail_fast` no further task is begun once one has failed. Where an exception ends the iteration, the workers
-    are told to end, and have cleaned up when it leaves this.
+    Where it is closed before the end, the workers are told to end, and have cleaned up when it is.
     """
     waiting = deque(tasks)
     workers: list[_Worker] = []
     try:
         while waiting or any(worker.task for worker in workers):
             _hand_out(waiting, workers, carry, jobs)
-            for said in _said(workers):
-                if fail_fast and isinstance(said, Ended) and said.outcome.code:
-                    waiting.clear()
-                yield said
+            yield from _said(workers)
     finally:
         for worker in workers:
             worker.end()

@@ -198,7 +198,7 @@ class TestFilesAtOnce:
         Path("a.nii").write_bytes(b"bad")
         result = run("apply", "a.nii", "b.npy", "c.npy", "--out-dir", "out", *KERNEL, "--fail-fast", "--report", "-")
         assert result.code == 7
-        assert "3 inputs: 1 failed, 2 not begun" in result.err
+        assert "3 inputs: 1 failed, 2 not done" in result.err
         assert not Path("out").exists()
         assert len(json.loads(result.out)["items"]) == 1
 
