@@ -1,5 +1,6 @@
 """All inputs of one command: each is planned and run by itself, and a failing one does not stop the others."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -55,7 +56,8 @@ class _Batch:
         if not inputs and settings.from_file is None:
             raise ArgumentError(f"no INPUT is given; write it like: lucid-conv3d {command} scan.nii.gz ...")
         if settings.output is None and settings.out_dir is None and not dry:
-            raise ArgumentError("no output is given; name it with -o OUTPUT, or a folder with --out-dir FOLDER")
+            hint = f": -o {inputs[-1]}" if len(inputs) > 1 and not Path(inputs[-1]).exists() else ""
+            raise ArgumentError(f"no output is given; name it with -o OUTPUT{hint}, or a folder with --out-dir FOLDER")
         self._command, self._settings, self._dry = command, settings, dry
         out_dir = settings.out_dir or settings.output
         found = listed(inputs, settings.from_file, Path(out_dir) if out_dir else None)
@@ -203,7 +205,13 @@ def _tasks(inputs: list[Listed], settings: Settings) -> list[Task]:
         raise ArgumentError("stdin can be given only once, as an INPUT or as the list of them")
     named = settings.output is not None or settings.out_dir is not None
     outputs = output_specs(inputs, settings) if named else [None] * len(specs)
-    return [Task(index, *both) for index, both in enumerate(zip(specs, outputs, strict=True))]
+    made = {os.path.realpath(out.path) for out in outputs if out is not None and not out.is_pipe}
+    pairs = [
+        (one.spec, out)
+        for one, out in zip(inputs, outputs, strict=True)
+        if not (one.found and os.path.realpath(one.spec.path) in made)  # what an earlier run wrote
+    ]
+    return [Task(index, *pair) for index, pair in enumerate(pairs)]
 
 
 def _check_pipes(tasks: list[Task], settings: Settings) -> None:

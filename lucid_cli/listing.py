@@ -9,7 +9,9 @@ from pathlib import Path
 
 from lucid_cli.formats import PIPE, SERIES, SUFFIXES, Spec, is_series, parse_spec
 from lucid_core.errors import ArgumentError, InputError
+from lucid_core.registry import did_you_mean
 
+LONG_DASHES = ("\u2013", "\u2014")
 FIRST_OF_PAIR = {".img": ".hdr"}
 """Files that another one beside them stands for."""
 
@@ -20,6 +22,8 @@ class Listed:
 
     spec: Spec
     below: Path = Path()
+    found: bool = False
+    """Whether it was found in a folder or by a pattern, not named itself."""
 
 
 def listed(inputs: Iterable[str], from_file: str | None, out_dir: Path | None) -> list[Listed]:
@@ -33,14 +37,14 @@ def listed(inputs: Iterable[str], from_file: str | None, out_dir: Path | None) -
 
 
 def _lines(path: str) -> list[str]:
-    """Return the lines of a list, or what stands between its zero bytes where it has any, as `find -print0` writes."""
+    """Return the lines of a list but those of #, or what zero bytes end where it has any, as `find -print0` writes."""
     try:
         content = sys.stdin.buffer.read() if path == PIPE else Path(path).read_bytes()
     except OSError as error:
         raise ArgumentError(f"cannot read the list {path}: {error.strerror}") from error
     text = os.fsdecode(content)
-    lines = text.split("\0") if "\0" in text else text.splitlines()
-    found = [line for line in lines if line.strip()]
+    lines = text.split("\0") if "\0" in text else [line.strip() for line in text.splitlines()]
+    found = [line for line in lines if line and ("\0" in text or not line.startswith("#"))]
     if not found:
         raise ArgumentError(f"the list {path} names no input; write one a line")
     return found
@@ -49,21 +53,33 @@ def _lines(path: str) -> list[str]:
 def _meant(text: str, out_dir: Path | None) -> Iterator[Listed]:
     spec = parse_spec(text)
     name = str(spec.path)
+    if text[:1] in LONG_DASHES:
+        raise ArgumentError(f"{text!r} begins with a long dash, as word processors make it; options begin with --")
     if not spec.is_pipe and not spec.suffix and os.path.isdir(name):  # noqa: PTH112 - any name is no folder, not an error
         yield from _found(text, spec.path, sorted(spec.path.rglob("*")), out_dir)
     elif glob.has_magic(name) and not os.path.lexists(name):
         paths = sorted(Path(path) for path in glob.glob(name, recursive=True))  # noqa: PTH207 - `**` as shells have it
         for one in _found(text, _fixed(spec.path), paths, out_dir):
             yield replace(one, spec=replace(one.spec, inner=spec.inner))
-    else:
+    elif spec.suffix or os.path.lexists(name):
         yield Listed(spec)
+    else:
+        raise InputError(f"{text}: no such file or folder.{_near(spec.path)}")
+
+
+def _near(path: Path) -> str:
+    """Suggest a name that is there for one that is not."""
+    try:
+        return did_you_mean(path.name, [one.name for one in path.parent.iterdir()])
+    except OSError:
+        return ""
 
 
 def _found(text: str, root: Path, paths: list[Path], out_dir: Path | None) -> list[Listed]:
     """Return the scans among paths that were found for a folder or a pattern."""
     apart = None if out_dir is None or root.resolve().is_relative_to(out_dir.resolve()) else out_dir.resolve()
     found = [
-        Listed(parse_spec(str(path)), path.parent.relative_to(root))
+        Listed(parse_spec(str(path)), path.parent.relative_to(root), found=True)
         for path in paths
         if _is_scan(path, root) and not (apart and path.resolve().is_relative_to(apart))
     ]
