@@ -50,6 +50,12 @@ class TestWhichInputs:
             ok("apply", "in", "--out-dir", "in/out", *KERNEL, "-q", "--overwrite")
         assert outputs("in") == ["a.nii", "b.nii", "out/a_conv3d.nii", "out/b_conv3d.nii"]
 
+    def test_nor_where_they_stand_among_the_inputs(self, folder):
+        made("in/a.nii", "in/b.nii")
+        for options in ((), ("--resume",), ("--overwrite",)):
+            ok("apply", "in", "-o", "in", *KERNEL, "-q", *options)
+        assert outputs("in") == ["a.nii", "a_conv3d.nii", "b.nii", "b_conv3d.nii"]
+
     def test_a_quoted_pattern_keeps_the_tree_below_its_fixed_part(self, folder):
         made("in/s1/anat/t1.nii", "in/s2/anat/t1.nii", "in/s2/func/t1.nii", "in/s1/anat/t1.json.nii")
         ok("apply", "in/*/anat/t1.nii", "--out-dir", "out", *KERNEL, "-q")
@@ -82,9 +88,26 @@ class TestWhichInputs:
     @pytest.mark.parametrize("end", ("\n", "\r\n", "\0"))
     def test_a_list_names_inputs(self, folder, end):
         made("a b.npy", "c.npy", "d.npy")
-        Path("list").write_text(end.join(("a b.npy", "", "c.npy", "")), newline="")
+        comment = ("# of today",) if end != "\0" else ()
+        Path("list").write_text(end.join((*comment, "a b.npy", "", "c.npy", "")), newline="")
         ok("apply", "d.npy", "--from-file", "list", "--out-dir", "out", *KERNEL, "-q")
         assert outputs() == ["a b_conv3d.npy", "c_conv3d.npy", "d_conv3d.npy"]
+
+    @pytest.mark.parametrize(
+        ("args", "code", "words"),
+        (
+            (("scan", "--out-dir", "out"), 3, "scan: no such file or folder. Did you mean 'scans'?"),
+            (("scans", "\u2014kernel", "box", "--out-dir", "out"), 2, "begins with a long dash"),
+            (("scans/a.npy", "-o", "--overwrite"), 2, "-o is followed by '--overwrite', which looks like an option"),
+            (("scans/a.npy", "out.npy"), 2, "name it with -o OUTPUT: -o out.npy, or a folder"),
+            (("scans", "-o", "out.npy"), 4, "out.npy: is no folder, and 2 inputs (scans/a.npy, scans/b.npy, ...) need"),
+        ),
+    )
+    def test_slips(self, folder, args, code, words):
+        made("scans/a.npy", "scans/b.npy")
+        result = run("apply", *args, *KERNEL)
+        assert (result.code, result.err.count("\n")) == (code, 1)
+        assert words in result.err
 
     def test_a_list_may_come_on_stdin(self, folder, monkeypatch):
         made("a.npy", "b.npy")
