@@ -7,19 +7,22 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lucid_cli import report
-from lucid_cli.bids import describe, of_dataset
+from lucid_cli.bids import DATASET, checked_description, describe, of_dataset
 from lucid_cli.board import Board
 from lucid_cli.formats import PIPE, format_of
 from lucid_cli.job import files_read
+from lucid_cli.journal import hash_values
 from lucid_cli.layers import any_recipe
 from lucid_cli.listing import Listed, listed
 from lucid_cli.naming import output_specs
+from lucid_cli.origin import configuration
 from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.progress import Reporter
 from lucid_cli.settings import Settings
-from lucid_cli.single import Outcome, Single, Task
+from lucid_cli.single import Outcome, Single, Task, clear, written_by
 from lucid_cli.talk import data, say
 from lucid_cli.workers import Told, at_once, shared
 from lucid_core import machine
@@ -64,8 +67,16 @@ class _Batch:
         self._tasks = _tasks(of_dataset(found) if settings.bids else found, settings)
         _check_pipes(self._tasks, settings)
         self._protected = protect(files_read((task.input for task in self._tasks), settings, config))
+        self._description = None
+        if settings.bids and not dry:
+            inputs_of = [task.input for task in self._tasks]
+            self._description = checked_description(inputs_of, Path(str(settings.out_dir)))
+        self._shard: dict[str, Any] | None = None
         if settings.shard is not None:
-            self._tasks = self._tasks[settings.shard[0] - 1 :: settings.shard[1]]
+            index, count = settings.shard
+            of = hash_values([str(task.input) for task in self._tasks], configuration(settings))
+            self._shard = {"index": index, "count": count, "of": of}
+            self._tasks = self._tasks[index - 1 :: count]
         self._recipe = any_recipe(settings)
         self._outcomes: dict[int, Outcome] = {}
 
@@ -83,13 +94,15 @@ class _Batch:
             raise ArgumentError("a plan writes nothing; use --report - to see the report")
         if settings.draws:
             require("matplotlib", "viz")
-        outputs = protect(task.output.path for task in self._tasks if task.output)
-        return check_target(path, {**outputs, **self._protected}, settings.overwrite)
+        finals = {os.path.realpath(one) for task in self._tasks if task.output for one in written_by(task, settings)}
+        if os.path.realpath(path) in finals | {os.path.realpath(path.parent / DATASET)}:
+            raise OutputError(f"--report {path}: is one of the files that the run itself writes; name another")
+        return check_target(path, self._protected, settings.overwrite, make_folder=settings.makes_folders)
 
     def text(self, items: list[report.Item]) -> str:
         """Return the report in the form that the suffix of its file says."""
         if not self._settings.draws:
-            return report.dump(report.report_json(self._command, items, self._settings.shard))
+            return report.dump(report.report_json(self._command, items, self._shard))
         from lucid_cli.pictures.page import page
 
         pictures = [self._outcomes[index].pictures for index in sorted(self._outcomes)]
@@ -103,12 +116,14 @@ class _Batch:
             self._in_turn()
         else:
             self._at_once()
-        done = [task.input for task in self._tasks if self._finished(task)]
-        if self._settings.bids and done:
-            describe(done, Path(str(self._settings.out_dir)))
+        if self._description is not None and any(self._finished(task) for task in self._tasks):
+            describe(self._description, Path(str(self._settings.out_dir)))
         outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
         codes = {outcome.code for outcome in outcomes} - {0}
-        one_code = (len(self._tasks) == 1 and self._settings.shard is None) or codes <= {WRONG_USAGE}
+        alone = len(self._tasks) == 1 and self._settings.shard is None
+        one_code = (
+            alone or not codes or (codes == {WRONG_USAGE} and not any(self._finished(task) for task in self._tasks))
+        )
         return [outcome.item for outcome in outcomes], max(codes, default=0) if one_code else SOME_FAILED
 
     def _finished(self, task: Task) -> bool:
@@ -174,6 +189,8 @@ class _Batch:
                     elif said.outcome.code == OVER_LIMIT and jobs > 1:
                         postponed.append(said.task)
                     else:
+                        if said.outcome.crashed and not settings.resume:
+                            clear(said.task)
                         board.end(said.task, self._noted(said.task, said.outcome))
                         if said.outcome.code and settings.fail_fast:
                             return []
@@ -205,12 +222,14 @@ def _tasks(inputs: list[Listed], settings: Settings) -> list[Task]:
         raise ArgumentError("stdin can be given only once, as an INPUT or as the list of them")
     named = settings.output is not None or settings.out_dir is not None
     outputs = output_specs(inputs, settings) if named else [None] * len(specs)
-    made = {os.path.realpath(out.path) for out in outputs if out is not None and not out.is_pipe}
-    pairs = [
-        (one.spec, out)
-        for one, out in zip(inputs, outputs, strict=True)
-        if not (one.found and os.path.realpath(one.spec.path) in made)  # what an earlier run wrote
-    ]
+    made = {os.path.realpath(out.path): one for one, out in zip(inputs, outputs, strict=True) if out is not None}
+    pairs = []
+    for one, out in zip(inputs, outputs, strict=True):
+        maker = made.get(os.path.realpath(one.spec.path), one)
+        if maker is one:
+            pairs.append((one.spec, out))
+        elif not one.found:  # what was found is what an earlier run wrote
+            raise OutputError(f"{one.spec}: is an input, and the output of {maker.spec} too; name another output")
     return [Task(index, *pair) for index, pair in enumerate(pairs)]
 
 

@@ -18,9 +18,10 @@ from lucid_cli.formats import Spec
 from lucid_cli.listing import Listed
 from lucid_cli.output import check_target, write_bytes
 from lucid_cli.settings import Settings
+from lucid_cli.talk import say
 from lucid_core import __version__
 from lucid_core.arguments import triple
-from lucid_core.errors import ArgumentError, InputError
+from lucid_core.errors import ArgumentError, InputError, OutputError
 from lucid_core.regions import Triple
 
 VERSION = "1.10.0"
@@ -110,7 +111,8 @@ def metadata(spec: Spec, out_dir: Path, settings: Settings, *, mixes_slices: boo
     found = {key: value for key, value in _collected(source).items() if key not in ("Sources", "RawSources")}
     if mixes_slices:
         found = {key: value for key, value in found.items() if key not in SLICE_KEYS}
-    stripped = found.get("SkullStripped", settings.skull_stripped)
+    said = found.get("SkullStripped")
+    stripped = said if isinstance(said, bool) else settings.skull_stripped
     if stripped is None:
         if _description(source.root).get("DatasetType", "raw") != "raw":
             raise ArgumentError(
@@ -174,18 +176,51 @@ def description(source: Path, out_dir: Path) -> dict[str, Any]:
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "lucid-conv3d", "Version": __version__}],
-        "DatasetLinks": {LINK: quote(way)},
+        "DatasetLinks": {LINK: quote(os.fsencode(way))},
     }
 
 
 def of_dataset(inputs: list[Listed]) -> list[Listed]:
-    """Leave out what was found below derivatives, sourcedata and code of a dataset: they are no part of it."""
-    return [one for one in inputs if not APART.intersection(one.below.parts)]
+    """Leave out what was found that is no part of a dataset: below derivatives and so on, or without a BIDS name.
+
+    Raises `InputError` where nothing is left.
+    """
+    kept = [one for one in inputs if not one.found or (not APART.intersection(one.below.parts) and _is_bids(one.spec))]
+    if not kept:
+        raise InputError("no scan of a BIDS dataset is among the inputs; derivatives are taken where they are named")
+    return kept
 
 
-def describe(inputs: list[Spec], out_dir: Path) -> None:
-    """Write the description of a derivative dataset, unless there is one."""
-    path = out_dir / DATASET
+def _is_bids(spec: Spec) -> bool:
+    try:
+        bids_file(spec)
+    except InputError:
+        return False
+    return True
+
+
+def checked_description(inputs: list[Spec], out_dir: Path) -> bytes | None:
+    """Return the description that a derivative dataset is to have, None where it has one.
+
+    Raises `ArgumentError` where it would be made from two datasets, which its links could not tell apart.
+    """
+    roots = sorted({bids_file(spec).root for spec in inputs})
+    if len(roots) > 1:
+        raise ArgumentError(f"--bids: the inputs are of {roots[0]} and of {roots[1]}; give each its own --out-dir")
+    wanted, path = description(roots[0], out_dir), out_dir / DATASET
     if not path.exists():
-        content = json.dumps(description(bids_file(inputs[0]).root, out_dir), indent=2) + "\n"
-        write_bytes(check_target(path, {}, overwrite=False), content.encode(), overwrite=False)
+        return (json.dumps(wanted, indent=2) + "\n").encode()
+    link = _description(out_dir).get("DatasetLinks", {}).get(LINK)
+    if link not in (None, wanted["DatasetLinks"][LINK]):
+        raise ArgumentError(f"{path}: the outputs there are made from {link}; give another --out-dir")
+    return None
+
+
+def describe(content: bytes, out_dir: Path) -> None:
+    """Write the description of a derivative dataset, unless another run has written it meanwhile."""
+    path = out_dir / DATASET
+    try:
+        write_bytes(check_target(path, {}, overwrite=False), content, overwrite=False)
+    except OutputError:
+        if not path.exists():
+            say(f"Warning: another run is writing {path}")

@@ -80,6 +80,8 @@ class Board:
 
     def summarize(self) -> None:
         """Print how many inputs came to which end, the time that all took, and a table of those that failed."""
+        if self._kind == "json":
+            return
         words = {"ok": "done", "skipped": "skipped", "failed": "failed"}
         counts = Counter(item.status for _, item in self._ended)
         parts = [f"{counts[status]} {word}" for status, word in words.items() if counts[status]]

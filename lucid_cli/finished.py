@@ -5,7 +5,7 @@ from typing import Any
 
 from lucid_cli.formats import Spec
 from lucid_cli.opening import opened
-from lucid_cli.provenance import difference
+from lucid_cli.provenance import difference, kept_beside
 from lucid_cli.volumes import Target
 from lucid_core.errors import InputError, LimitError, OutputError
 
@@ -23,7 +23,8 @@ def check_finished(spec: Spec, target: Target, made: dict[str, Any] | None) -> N
             wanted = target.file_shape, target.dtype.name
             if found != wanted:
                 raise InputError(f"it holds {_described(*found)}, and this run would write {_described(*wanted)}")
-            other = difference(source.provenance, made) if source.provenance and made else None
+            kept = source.provenance or kept_beside(spec)
+            other = difference(kept, made) if kept and made else None
             if other is not None:
                 raise InputError(f"it was made from {other}")
             source.verify()

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_cli.signals import held
 from lucid_core import machine
 from lucid_core.errors import InputError
 
@@ -41,7 +42,8 @@ class Isolated:
         self._lock = threading.Lock()
         self._pipe, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(self._pipe, there, make, args), daemon=True)
-        self._process.start()
+        with held():
+            self._process.start()
         there.close()
         try:
             self._answer()

@@ -1,8 +1,8 @@
 """One input and its output: planned from headers alone (`prepare`), then carried out (`run`)."""
 
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from lucid_cli.journal import hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described
 from lucid_cli.opening import opened
-from lucid_cli.origin import ReadFile, files_of, provenance
-from lucid_cli.output import Replacement, filled, make_folder, temporaries
-from lucid_cli.provenance import sidecar, text
+from lucid_cli.origin import Read, provenance, read_by
+from lucid_cli.output import Replacement, filled, make_folder, temporaries, write_bytes
+from lucid_cli.provenance import sidecar, sidecar_path, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.settings import Settings
@@ -55,15 +55,17 @@ class Job:
     """The output, None where only a plan was asked for."""
     target: Target
     stopwatch: Stopwatch
-    files: list[ReadFile]
+    read: list[Read]
     """What is read; hashed where that is asked for."""
+    metadata: dict[str, Any]
+    """What a sidecar holds beside provenance."""
 
     def provenance(self) -> dict[str, Any] | None:
         """Return what the output is made from, None where it is not to be kept; hashes the files."""
         if not (self.settings.provenance or self.settings.has_sidecar):
             return None
         with self.stopwatch.stage("read"):
-            return provenance(self.input, self.settings, self.plan, self.files)
+            return provenance(self.input, self.settings, self.plan, self.read)
 
 
 def prepare(
@@ -96,8 +98,10 @@ def prepare(
     chosen = make_plan(settings, inputs, target, out or spec.likely_output)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
-    files = files_of(spec, recipe.settings)
-    return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch, files)
+    read = read_by(spec, recipe.settings)
+    return Job(
+        settings, spec, inputs, shown, layer, chosen, out, target, stopwatch, read, _metadata(settings, spec, problem)
+    )
 
 
 def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: Problem, out: Spec) -> Target:
@@ -120,16 +124,13 @@ def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, pr
 
 
 def run(job: Job, finals: list[Path], observe: Observer) -> Item:
-    """Convolve and write; the output stands in its place, flushed to the disk, when this returns.
-
-    The last of `finals` is the sidecar, where there is one.
-    """
+    """Convolve and write; the output stands in its place, flushed to the disk, when this returns."""
     made = job.provenance()
     if job.settings.provenance and made is not None:
         job.target = replace(job.target, provenance=text(made))
     spec, kept = _named(job), hidden(finals[0], VOXELS) if job.settings.resume else None
     folder = finals[0].parent if finals else Path(tempfile.gettempdir())
-    if job.settings.out_dir is not None:
+    if job.settings.makes_folders:
         make_folder(folder)
     writing: Writing = format_of(spec).writing(replace(job.target, voxels=kept), spec)
     if not (job.settings.resume and tile_left(finals[0])):
@@ -145,21 +146,34 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
         with job.stopwatch.stage("write"):
             if resumption is not None:
                 resumption.done()
-            if job.settings.has_sidecar and made is not None:
-                replacement.fill(-1, sidecar(made, _metadata(job)))
-            replacement.commit()
+            with _sidecar(job, made):
+                replacement.commit()
     return replace(item(job, "ok", statistics, job.stopwatch.seconds()), provenance=made)
 
 
-def _metadata(job: Job) -> dict[str, Any]:
+def _metadata(settings: Settings, spec: Spec, problem: Problem) -> dict[str, Any]:
     """Return what a sidecar holds beside provenance."""
-    if not job.settings.bids:
+    if not settings.bids:
         return {}
     from lucid_cli.bids import metadata
 
-    problem = job.plan.problem
     mixes_slices = problem.out_size[0] != problem.size[0] or any(problem.halo[0])
-    return metadata(job.input, Path(str(job.settings.out_dir)), job.settings, mixes_slices=mixes_slices)
+    return metadata(spec, Path(str(settings.out_dir)), settings, mixes_slices=mixes_slices)
+
+
+@contextmanager
+def _sidecar(job: Job, made: dict[str, Any] | None) -> Iterator[None]:
+    """Put a sidecar in its place before the output; it does not stay where that is not put there."""
+    if not job.settings.has_sidecar or made is None:
+        yield
+        return
+    path = sidecar_path(_named(job))
+    write_bytes(path, sidecar(made, job.metadata), job.settings.overwrite)
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _named(job: Job) -> Spec:
@@ -186,8 +200,8 @@ def _fill(
         resumption.begin(target.slope, target.inter)
         target = replace(target, voxels=resumption.voxels)
     statistics = left.statistics if left else Statistics()
-    closing, paths = ExitStack(), replacement.paths[: -1 if job.settings.has_sidecar else None]
-    with closing, filled(_named(job), paths, target) as sink:
+    closing = ExitStack()
+    with closing, filled(_named(job), replacement.paths, target) as sink:
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)
         with job.stopwatch.stage("read"):
@@ -200,7 +214,7 @@ def _hashes(job: Job) -> dict[str, str]:
     """Return what an interrupted run must share with the one that goes on."""
     target, spec = job.target, _named(job)
     with job.stopwatch.stage("read"):
-        content = hash_values([file.sha256 for file in job.files if file.role != "weights"])
+        content = hash_values([one.sha256 for one in job.read if one.role != "weights"])
     shape = [
         target.file_shape,
         target.axes,
@@ -279,5 +293,7 @@ def _output_json(job: Job, statistics: Statistics | None) -> dict[str, Any]:
 
 def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
     """Return the files a run reads."""
-    paths = [file.path for spec in inputs for file in files_of(spec, settings)]
-    return paths + ([Path(config)] if config else [])
+    inputs = list(inputs)
+    paths = [path for spec in inputs for one in read_by(spec, settings) for path in one.files]
+    paths += [sidecar_path(spec) for spec in inputs if settings.has_sidecar and not spec.is_pipe]
+    return paths + [Path(path) for path in (config, settings.from_file) if path]

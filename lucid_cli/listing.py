@@ -1,10 +1,12 @@
 """Which files a command means: INPUTs are files, folders, quoted patterns, and the lines of a list."""
 
+import codecs
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from lucid_cli.formats import PIPE, SERIES, SUFFIXES, Spec, is_series, parse_spec
@@ -42,8 +44,8 @@ def _lines(path: str) -> list[str]:
         content = sys.stdin.buffer.read() if path == PIPE else Path(path).read_bytes()
     except OSError as error:
         raise ArgumentError(f"cannot read the list {path}: {error.strerror}") from error
-    text = os.fsdecode(content)
-    lines = text.split("\0") if "\0" in text else [line.strip() for line in text.splitlines()]
+    text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+    lines = text.split("\0") if "\0" in text else [line.strip(" \t\r") for line in text.split("\n")]
     found = [line for line in lines if line and ("\0" in text or not line.startswith("#"))]
     if not found:
         raise ArgumentError(f"the list {path} names no input; write one a line")
@@ -78,10 +80,11 @@ def _near(path: Path) -> str:
 def _found(text: str, root: Path, paths: list[Path], out_dir: Path | None) -> list[Listed]:
     """Return the scans among paths that were found for a folder or a pattern."""
     apart = None if out_dir is None or root.resolve().is_relative_to(out_dir.resolve()) else out_dir.resolve()
+    series = cache(is_series)
     found = [
         Listed(parse_spec(str(path)), path.parent.relative_to(root), found=True)
         for path in paths
-        if _is_scan(path, root) and not (apart and path.resolve().is_relative_to(apart))
+        if _is_scan(path, root, series) and not (apart and path.resolve().is_relative_to(apart))
     ]
     if not found:
         what = "is not a regular file, and" if Path(text) == root else "for this pattern"
@@ -89,13 +92,13 @@ def _found(text: str, root: Path, paths: list[Path], out_dir: Path | None) -> li
     return found
 
 
-def _is_scan(path: Path, root: Path) -> bool:
+def _is_scan(path: Path, root: Path, series: Callable[[Path], bool]) -> bool:
     """Say whether a path is a scan: not hidden, of a known suffix, no second one of a pair, no slice of a series."""
     spec = parse_spec(str(path))
     if not spec.suffix or any(part.startswith(".") for part in path.relative_to(root).parts):
         return False
     if spec.suffix == SERIES:
-        return spec.is_series or not is_series(path.parent)
+        return spec.is_series or not series(path.parent)
     first = FIRST_OF_PAIR.get(spec.suffix)
     return path.is_file() and not (first and path.with_suffix(first).exists())
 

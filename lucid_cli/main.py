@@ -5,20 +5,17 @@ import importlib
 import io
 import os
 import pkgutil
-import signal
 import sys
 from contextlib import suppress
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from lucid_cli.failures import MEANINGS, check_address_space, exit_code, message, shortened
 from lucid_cli.groups import SuggestingGroup, tell
+from lucid_cli.signals import Interrupted, watch
 from lucid_cli.talk import data, say, show_trace
 
-ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-"""Signals that end a run."""
 LIBRARIES = {
     "OPENBLAS_NUM_THREADS": "1",  # the engine has threads of its own
     "HDF5_PLUGIN_PATH": os.devnull,  # filters are code: none is loaded that happens to lie somewhere
@@ -28,14 +25,6 @@ COMPLETE = "_LUCID_CONV3D_COMPLETE"
 """Where this is in the environment, a shell asks what may stand at its cursor."""
 OBJECTS_BEFORE_COLLECTION = 50_000
 """New objects before garbage is looked for: loading packages makes many, and none of them is garbage."""
-
-
-class Interrupted(BaseException):
-    """A signal that ends the run; what is cleaned up on an error is cleaned up first."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 class CommandGroup(SuggestingGroup):
@@ -110,9 +99,7 @@ def main() -> NoReturn:
         os.environ.setdefault(name, value)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: a file's name may hold anything
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    watch()
     code = _run()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # closed, or nobody listens
@@ -150,12 +137,3 @@ def _left(stop: BaseException) -> str:
 def _fail(text: str, code: int) -> int:
     say(f"Error: {shortened(text)}")
     return code
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> Any:
-    """End the run once; the signals that follow must not cut the cleaning short."""
-    for other in ENDING:
-        signal.signal(other, signal.SIG_IGN)
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise Interrupted(number)

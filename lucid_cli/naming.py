@@ -6,6 +6,7 @@ from pathlib import Path
 from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
 from lucid_cli.listing import Listed
 from lucid_cli.output import output_errors
+from lucid_cli.provenance import sidecar_path
 from lucid_cli.settings import Settings
 from lucid_core.errors import ArgumentError, OutputError
 
@@ -56,7 +57,9 @@ def _inside(folder: Path, inputs: list[Listed], settings: Settings) -> list[Spec
         raise OutputError(f"{folder}: is a file, and the outputs go into a folder; name another one")
     if settings.desc is not None:
         raise ArgumentError("--desc is a part of BIDS names; give --bids too")
-    return _distinct([parse_spec(str(folder / one.below / _named(one.spec, settings))) for one in inputs], inputs)
+    return _distinct(
+        [parse_spec(str(folder / one.below / _named(one.spec, settings))) for one in inputs], inputs, settings
+    )
 
 
 def _derivatives(folder: Path, inputs: list[Listed], settings: Settings) -> list[Spec]:
@@ -64,23 +67,27 @@ def _derivatives(folder: Path, inputs: list[Listed], settings: Settings) -> list
 
     if settings.name is not None:
         raise ArgumentError("--bids and --name both say what outputs are called; leave one")
-    return _distinct([parse_spec(str(folder / derivative(one.spec, settings))) for one in inputs], inputs)
+    return _distinct([parse_spec(str(folder / derivative(one.spec, settings))) for one in inputs], inputs, settings)
 
 
-def _distinct(specs: list[Spec], inputs: list[Listed]) -> list[Spec]:
-    seen: dict[Path, Spec] = {}
+def _distinct(specs: list[Spec], inputs: list[Listed], settings: Settings) -> list[Spec]:
+    """Raise `OutputError` where two outputs would share a file, their sidecars included."""
+    seen: dict[str, Spec] = {}
     for spec, one in zip(specs, inputs, strict=True):
-        other = seen.setdefault(spec.path, one.spec)
-        if other is not one.spec:
-            raise OutputError(
-                f"two inputs would be written to {spec.path}: {other} and {one.spec}; tell them apart by --name, such "
-                "as '{parent}_{stem}{suffix}', or give their folder, whose tree is kept"
-            )
+        for path in (*format_of(spec).files(spec), *([sidecar_path(spec)] if settings.has_sidecar else [])):
+            other = seen.setdefault(str(Path(os.path.realpath(path.parent), path.name)), one.spec)
+            if other is not one.spec:
+                raise OutputError(
+                    f"two inputs would be written to {path}: {other} and {one.spec}; tell them apart by --name, such "
+                    "as '{parent}_{stem}{suffix}', or give their folder, whose tree is kept"
+                )
     return specs
 
 
 def _named(spec: Spec, settings: Settings) -> str:
     pattern = settings.name or DEFAULT_NAME
+    if "{suffix}" in pattern:
+        format_of(spec)
     words = {"stem": spec.stem, "suffix": spec.likely_output.suffix, "kernel": settings.kernel or UNNAMED}
     try:
         name = pattern.format(parent=spec.path.absolute().parent.name, **words)

@@ -59,9 +59,6 @@ FIELDS = (
 COMMENT = 6
 """Code of the extension that holds a comment: how an output was made, for one."""
 
-COMMENT = 6
-"""Code of an extension that is plain text."""
-
 Header = Any
 """A nibabel NIfTI header: the package has no types."""
 

@@ -1,8 +1,7 @@
 """What an output is made from: the files that are read, with their hashes, and the resolved configuration."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lucid_cli.journal import hash_files
 from lucid_cli.layers import weights_files
 from lucid_cli.provenance import SCHEMA
 from lucid_cli.settings import Settings
+from lucid_cli.types import Size
 from lucid_core import __version__
 from lucid_core.plan import Plan
 
@@ -20,37 +20,52 @@ RUN_KEYS = ("accuracy", "algorithm", "engine")
 
 
 @dataclass(frozen=True)
-class ReadFile:
-    """A file that a run reads, and what for: input, mask or weights."""
+class Read:
+    """What a run reads, and what for: input, mask or weights. It may be several files, such as a pair or a series."""
 
     role: str
     path: Path
+    files: tuple[Path, ...]
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """The SHA-256 of all of its bytes."""
-        return hash_files([self.path])
+        """The SHA-256 of all bytes of its files, one behind the other."""
+        return _sha256(self.files, tuple(_stamp(file) for file in self.files))
 
     def to_json(self) -> dict[str, Any]:
         """Return what provenance says of it."""
         return {"role": self.role, "path": str(self.path), "sha256": self.sha256}
 
 
-def files_of(spec: Spec, settings: Settings) -> list[ReadFile]:
-    """Return the files that a run on an input reads; a pipe is none."""
-    read = [] if spec.is_pipe else [spec]
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@cache
+def _sha256(files: tuple[Path, ...], stamps: tuple[tuple[int, int, int] | None, ...]) -> str:  # noqa: ARG001
+    """Return a hash; weights and masks of many inputs are hashed once, as long as they stay as they are."""
+    return hash_files(files)
+
+
+def read_by(spec: Spec, settings: Settings) -> list[Read]:
+    """Return what a run on an input reads; a pipe is nothing that could be read again."""
     return [
-        *(ReadFile("input", path) for path in _files(read)),
-        *(ReadFile("mask", path) for path in _files([parse_spec(settings.mask)] if settings.mask else [])),
-        *(ReadFile("weights", path) for path in weights_files(settings)),
+        *([] if spec.is_pipe else [_read("input", spec)]),
+        *([_read("mask", parse_spec(settings.mask))] if settings.mask else []),
+        *(Read("weights", path, (path,)) for path in weights_files(settings)),
     ]
 
 
-def _files(specs: Iterable[Spec]) -> list[Path]:
-    return [path for spec in specs for path in (format_of(spec).files_read(spec) if spec.suffix else [spec.path])]
+def _read(role: str, spec: Spec) -> Read:
+    files = format_of(spec).files_read(spec) if spec.suffix else [spec.path]
+    return Read(role, spec.path, tuple(files))
 
 
-def provenance(spec: Spec, settings: Settings, plan: Plan, files: list[ReadFile]) -> dict[str, Any]:
+def provenance(spec: Spec, settings: Settings, plan: Plan, read: list[Read]) -> dict[str, Any]:
     """Return the provenance of what a plan makes of an input."""
     return {
         "schema": SCHEMA,
@@ -59,14 +74,20 @@ def provenance(spec: Spec, settings: Settings, plan: Plan, files: list[ReadFile]
         "command": "apply",
         "input": str(spec),
         "configuration": configuration(settings),
-        "files": [file.to_json() for file in files],
+        "files": [one.to_json() for one in read],
         "computed": {"algorithm": plan.algorithm, "engine": plan.engine},
     }
 
 
 def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return the values of all options that tell on the values of an output, by section."""
-    found = tree(vars(settings), options())
+    """Return the values of all options that tell on the values of an output, by section; sizes as three numbers."""
+    known = options()
+    sizes = {option.name for option in known if isinstance(option.type, Size)}
+    values = {
+        name: (value,) * 3 if name in sizes and isinstance(value, int) else value
+        for name, value in vars(settings).items()
+    }
+    found = tree(values, known)
     found["run"] = {key: found["run"][key] for key in RUN_KEYS}
     return found
 

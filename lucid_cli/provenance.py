@@ -14,6 +14,7 @@ from lucid_cli.formats import Spec
 SCHEMA = "lucid-conv3d/provenance-1"
 ATTRIBUTE = "lucid_conv3d"
 """Attribute of an HDF5 dataset that holds provenance."""
+MOST_SIDECAR_BYTES = 1 << 24
 SIDECAR_KEY = "LucidConv3d"
 """What provenance stands under in a sidecar, beside keys of others."""
 
@@ -39,7 +40,27 @@ def parse(content: str) -> dict[str, Any] | None:
         found = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("schema") == SCHEMA else None
+    return found if isinstance(found, dict) and found.get("schema") == SCHEMA and _is_whole(found) else None
+
+
+def _is_whole(found: dict[str, Any]) -> bool:
+    """Say whether provenance has all of its parts, each of its kind."""
+    try:
+        texts = [found["version"], found["input"], found["computed"]["algorithm"], found["computed"]["engine"]]
+        texts += [file[key] for file in found["files"] for key in ("role", "path", "sha256")]
+        sections = [dict(values) for values in found["configuration"].values()]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+    return all(isinstance(one, str) for one in texts) and bool(sections)
+
+
+def kept_beside(spec: Spec) -> dict[str, Any] | None:
+    """Return the provenance in the sidecar of an output, None where there is none."""
+    try:
+        with sidecar_path(spec).open("rb") as file:
+            return parse(text(json.loads(file.read(MOST_SIDECAR_BYTES))[SIDECAR_KEY]))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
@@ -63,8 +84,15 @@ def _settings(found: dict[str, Any]) -> dict[str, Any]:
     named = {("weights", "weights"): "weights", ("volume", "mask"): "mask"}
     roles = {file["role"] for file in found["files"]}
     return {
-        f"{section}.{key}": value
+        f"{section}.{key}": _unnamed(value) if key == "layers" else value
         for section, values in found["configuration"].items()
         for key, value in values.items()
         if named.get((section, key)) not in roles
     }
+
+
+def _unnamed(layers: Any) -> Any:
+    """Return a list of layers without the names of files of weights: these are compared by their content."""
+    if not isinstance(layers, list):
+        return layers
+    return [{**one, "weights": None} if isinstance(one, dict) and "weights" in one else one for one in layers]

@@ -1,6 +1,5 @@
 """`lucid-conv3d replay`: make an output again from what its provenance says, and compare the two."""
 
-import json
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,20 +8,17 @@ from typing import Any
 import click
 
 from lucid_cli.comparison import Comparison, compare
-from lucid_cli.formats import Spec, format_of, parse_spec
-from lucid_cli.journal import hash_files
+from lucid_cli.formats import Spec, parse_spec
 from lucid_cli.layers import any_recipe
 from lucid_cli.opening import check_input, opened
-from lucid_cli.origin import options
+from lucid_cli.origin import options, read_by
 from lucid_cli.progress import Reporter
-from lucid_cli.provenance import SIDECAR_KEY, parse, sidecar_path, text
+from lucid_cli.provenance import kept_beside, sidecar_path
 from lucid_cli.settings import Settings
 from lucid_cli.single import Single, Task
 from lucid_cli.talk import say
 from lucid_core import __version__
 from lucid_core.errors import ArgumentError, InputError
-
-MOST_SIDECAR_BYTES = 1 << 24
 
 
 def replay(output: str, given: str | None, rtol: float, atol: float, progress: str) -> Comparison:
@@ -37,7 +33,7 @@ def replay(output: str, given: str | None, rtol: float, atol: float, progress: s
         say(f"Warning: {output} was made by version {found['version']}, this is {__version__}")
     source = parse_spec(given or found["input"])
     settings = _settings(found)
-    _check_files(found, source)
+    _check_files(found, source, settings)
     with tempfile.TemporaryDirectory(prefix="lucid-conv3d-") as folder:
         again = parse_spec(str(Path(folder, spec.path.name)) + (f":{spec.inner}" if spec.inner else ""))
         with Reporter(progress, source.path.name) as observe:
@@ -48,22 +44,13 @@ def replay(output: str, given: str | None, rtol: float, atol: float, progress: s
 def read(spec: Spec) -> dict[str, Any]:
     """Return the provenance of an output: its own, or that of the sidecar beside it."""
     with ExitStack() as stack:
-        found = opened(spec, stack).provenance or _beside(spec)
+        found = opened(spec, stack).provenance or kept_beside(spec)
     if found is None:
         raise InputError(
             f"{spec}: says nothing of what it was made from, nor does a sidecar {sidecar_path(spec).name}; an output "
             "of apply does, unless it was written with --no-provenance or, as .npy, without --sidecar"
         )
     return found
-
-
-def _beside(spec: Spec) -> dict[str, Any] | None:
-    """Return the provenance in the sidecar of an output, None where there is none."""
-    try:
-        with sidecar_path(spec).open("rb") as file:
-            return parse(text(json.loads(file.read(MOST_SIDECAR_BYTES))[SIDECAR_KEY]))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
 
 
 def _settings(found: dict[str, Any]) -> Settings:
@@ -84,18 +71,18 @@ def _settings(found: dict[str, Any]) -> Settings:
     return Settings(**values, provenance=False)
 
 
-def _check_files(found: dict[str, Any], source: Spec) -> None:
+def _check_files(found: dict[str, Any], source: Spec, settings: Settings) -> None:
     """Raise `InputError` where a file that was read is not there, or no longer the same."""
-    paths = iter([] if source.is_pipe else format_of(source).files_read(source))
-    for file in found["files"]:
-        path = next(paths, Path(file["path"])) if file["role"] == "input" else Path(file["path"])
+    wanted = [(one["role"], one["sha256"]) for one in found["files"]]
+    for one in read_by(source, settings):
         try:
-            check_input(path)
+            for path in one.files:
+                check_input(path)
         except InputError as error:
             error.add_note(
-                f"it is the {file['role']} of the run; name the input with --input, "
+                f"it is the {one.role} of the run; name the input with --input, "
                 "and run this where the relative names of the others lead to them"
             )
             raise
-        if hash_files([path]) != file["sha256"]:
-            raise InputError(f"{path}: is not the {file['role']} that was read: its SHA-256 is not {file['sha256']}")
+        if (one.role, one.sha256) not in wanted:
+            raise InputError(f"{one.path}: is not the {one.role} that was read: its SHA-256 is another one")

@@ -71,14 +71,14 @@ def _choice_json(choice: Choice) -> dict[str, Any]:
     }
 
 
-def report_json(command: str, items: list[Item], shard: tuple[int, int] | None = None) -> dict[str, Any]:
+def report_json(command: str, items: list[Item], shard: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the whole report, with the part of the inputs it is of where that is one."""
     return {
         "schema": SCHEMA,
         "version": __version__,
         "command": command,
         "status": overall({item.status for item in items}),
-        **({} if shard is None else {"shard": {"index": shard[0], "count": shard[1]}}),
+        **({} if shard is None else {"shard": shard}),
         "layer": next((item.layer for item in items if item.layer), None),
         "items": [item.to_json() for item in items],
     }

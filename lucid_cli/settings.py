@@ -1,6 +1,7 @@
 """The values of the options of `apply` and `plan`, a line an option."""
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from lucid_core.units import ByteSize, Length
@@ -90,6 +91,11 @@ class Settings:
     def has_sidecar(self) -> bool:
         """Whether a sidecar is written beside every output."""
         return self.sidecar or self.bids
+
+    @property
+    def makes_folders(self) -> bool:
+        """Whether outputs go into a folder, where a tree of folders is made for them."""
+        return self.out_dir is not None or (self.output is not None and Path(self.output).is_dir())
 
     @property
     def draws(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,11 @@ from lucid_cli.job import Job, item, prepare, run
 from lucid_cli.layer import Recipe
 from lucid_cli.layers import LayersRecipe
 from lucid_cli.output import Protected, check_target
-from lucid_cli.provenance import sidecar_path
+from lucid_cli.provenance import kept_beside, sidecar_path
 from lucid_cli.resume import tile_left
 from lucid_cli.settings import Settings
 from lucid_cli.talk import show_trace
+from lucid_cli.temporary import JOURNAL, PARTIAL, VOXELS, hidden
 from lucid_core import machine
 from lucid_core.errors import LimitError, OutputError
 from lucid_core.events import Observer
@@ -44,6 +46,8 @@ class Outcome:
     code: int = 0
     pictures: "Pictures | None" = None
     """What a page shows of it."""
+    crashed: bool = False
+    """Whether the process that worked on it has ended, so that nothing was cleaned up."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Single:
         """Carry out a task, or raise its error."""
         settings, out, job = self.recipe.settings, task.output, None
         with ExitStack() as stack:
-            if out is not None and _skips(settings) and _exists(out):
+            if out is not None and _skips(settings) and _exists(out, settings):
                 job = prepare(task.input, out, self.recipe, stack)
                 if self._is_finished(out, job):
                     return Outcome(report.bare_item(str(task.input), "skipped", machine.peak_resident_bytes()))
@@ -106,13 +110,15 @@ class Single:
         return Outcome(found, pictures=take(job.input, job.spec, found, job.layer, job.inputs.warnings))
 
     def _finals(self, out: Spec | None) -> list[Path]:
-        """Return the files an output consists of, after checking that each may be written."""
+        """Return the files an output consists of, after checking that each, and its sidecar, may be written."""
         if out is None:
             return []
-        settings = self.recipe.settings
-        paths = [*format_of(out).files(out), *([sidecar_path(out)] if settings.has_sidecar else [])]
-        made = settings.out_dir is not None
-        return [check_target(path, self.protected, settings.overwrite, make_folder=made) for path in paths]
+        settings, finals = self.recipe.settings, format_of(out).files(out)
+        checked = partial(check_target, protected=self.protected, overwrite=settings.overwrite)
+        beside = [sidecar_path(out)] if settings.has_sidecar else []
+        if _skips(settings) and beside and not any(path.exists() for path in finals) and kept_beside(out):
+            beside[0].unlink()  # a run was ended before its output stood there
+        return [checked(path, make_folder=settings.makes_folders) for path in (*finals, *beside)][: len(finals)]
 
 
 def _prepared(task: Task, recipe: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None) -> Job:
@@ -130,7 +136,22 @@ def _skips(settings: Settings) -> bool:
     return settings.skip_existing or (settings.resume and not settings.overwrite)
 
 
-def _exists(out: Spec) -> bool:
-    """Say whether all files of an output exist; a pipe has none."""
+def _exists(out: Spec, settings: Settings) -> bool:
+    """Say whether all files of an output exist, its sidecar too where there is to be one; a pipe has none."""
     paths = format_of(out).files(out)
-    return bool(paths) and all(path.exists() for path in paths)
+    wanted = [*paths, sidecar_path(out)] if settings.has_sidecar else paths
+    return bool(paths) and all(path.exists() for path in wanted)
+
+
+def written_by(task: Task, settings: Settings) -> list[Path]:
+    """Return the files that a task writes: its output, and its sidecar where there is to be one."""
+    if task.output is None or task.output.is_pipe:
+        return []
+    return [*format_of(task.output).files(task.output), *([sidecar_path(task.output)] if settings.has_sidecar else [])]
+
+
+def clear(task: Task) -> None:
+    """Remove what a process that has ended left of an output."""
+    for path in format_of(task.output).files(task.output) if task.output else []:
+        for kind in (PARTIAL, VOXELS, JOURNAL):
+            hidden(path, kind).unlink(missing_ok=True)

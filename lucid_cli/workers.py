@@ -19,6 +19,7 @@ from typing import NoReturn
 from lucid_cli.budget import memory_limit
 from lucid_cli.report import bare_item
 from lucid_cli.settings import Settings
+from lucid_cli.signals import held, release
 from lucid_cli.single import Outcome, Task
 from lucid_cli.talk import show_trace
 from lucid_core import machine
@@ -30,6 +31,8 @@ EVENT_SECONDS = 0.1
 """Least time between two events that a worker passes on."""
 WAIT_SECONDS = 1.0
 """Time after which the board is looked at where no worker says anything."""
+CLEANING_SECONDS = 30.0
+"""Time that a worker has to clean up before it is killed."""
 PRIVATE_BYTES = 24 << 20
 """What a forked worker comes to hold by itself of the memory that it shares at first."""
 CRASHED = 1
@@ -60,7 +63,7 @@ def shared(settings: Settings, jobs: int) -> Settings:
     limit, threads = memory_limit(settings), settings.threads or machine.cores()
     if jobs > 1:
         settings = replace(settings, threads=max(1, threads // jobs))
-    if limit is None or (jobs == 1 and settings.max_memory is None):
+    if limit is None or jobs == 1:
         return settings
     common = machine.resident_bytes() or 0
     share = max(1, min(limit, common + (limit - common) // jobs - PRIVATE_BYTES))
@@ -106,7 +109,7 @@ def _said(workers: "list[_Worker]") -> Iterator[Told | Ended]:
         assert task is not None
         try:
             said = worker.said()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             workers.remove(worker)
             said = _crashed(task, worker.join())
         yield Ended(task, said) if isinstance(said, Outcome) else Told(task, said)
@@ -117,7 +120,7 @@ def _crashed(task: Task, code: int) -> Outcome:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     hint = "; perhaps for want of memory: give --max-memory" if code == -signal.SIGKILL else ""
     error = f"{task.input}: the process that worked on it {how}{hint}"
-    return Outcome(bare_item(str(task.input), "failed", machine.peak_resident_bytes(), error), CRASHED)
+    return Outcome(bare_item(str(task.input), "failed", machine.peak_resident_bytes(), error), CRASHED, crashed=True)
 
 
 class _Worker:
@@ -129,9 +132,10 @@ class _Worker:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        self._process = os.fork()
-        if self._process == 0:
-            _serve([self.pipe, *(other.pipe for other in others)], there, carry)
+        with held():
+            self._process = os.fork()
+            if self._process == 0:
+                _serve([self.pipe, *(other.pipe for other in others)], there, carry)
         there.close()
 
     def take(self, task: Task) -> None:
@@ -156,13 +160,21 @@ class _Worker:
     def join(self) -> int:
         """Wait until the process has ended; return its exit code, or minus the signal that ended it."""
         self.pipe.close()
-        return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+        end = time.monotonic() + CLEANING_SECONDS
+        while True:
+            found, status = os.waitpid(self._process, os.WNOHANG)
+            if found:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > end:
+                os.kill(self._process, signal.SIGKILL)
+            time.sleep(0.005)
 
 
 def _serve(inherited: list[Connection], pipe: Connection, carry: Carry) -> NoReturn:
     """Carry out tasks as they come, until the other end of the pipe is closed or a signal ends it; never return."""
     code = CRASHED
     try:
+        release()
         for other in inherited:
             other.close()
         relay = _Relay(pipe)

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 from lucid_cli.doctor.findings import FAILED, NOTE, Finding
 from lucid_cli.failures import message
-from lucid_cli.main import ENDING
+from lucid_cli.signals import ENDING
 from lucid_core.errors import ExtraError
 
 Checks = dict[str, Callable[[], str]]

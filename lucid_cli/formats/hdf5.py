@@ -37,8 +37,6 @@ from lucid_core.volume import VolumeReader
 DEFAULT_DATASET = "/data"
 OWN_ATTRIBUTES = ("element_size_um", "affine", "axes")
 """Attributes that follow the output; `units` does too, where it says those of the affine."""
-PROVENANCE = "lucid_conv3d"
-"""Attribute that says how an output was made."""
 LIBRARY_BYTES = 16 << 20
 """Memory that the HDF5 library takes, its cache of chunks included, and that a child process has of its own."""
 INDEX_BYTES = 1600
@@ -85,7 +83,7 @@ class Hdf5Source(Source):
 
     def fields(self) -> dict[str, Any]:
         """Return the attributes that say nothing of place or provenance."""
-        left_out = ("element_size_um", "affine", "units", PROVENANCE)
+        left_out = ("element_size_um", "affine", "units", ATTRIBUTE)
         return {name: value for name, value in self.dataset.attributes.items() if name not in left_out}
 
     def readings(self, roles: str) -> list[Reading]:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from lucid_cli import batch, single
 from lucid_cli.board import Board
 from lucid_cli.formats import parse_spec
+from lucid_cli.output import temporaries
 from lucid_cli.report import bare_item
 from lucid_cli.single import Outcome, Task
 from lucid_cli.workers import Told
@@ -135,6 +137,31 @@ class TestWhereOutputsGo:
             result = run("apply", "a.npy", "-o", output, *KERNEL)
             assert (result.code, Path("z").exists()) == (4, False)
 
+    def test_a_tree_is_made_in_an_existing_output_folder_too(self, folder):
+        made("in/a/b.npy", "in/c.npy")
+        Path("out").mkdir()
+        ok("apply", "in", "-o", "out", *KERNEL, "-q", "--report", "out/r.json")
+        assert outputs() == ["a/b_conv3d.npy", "c_conv3d.npy", "r.json"]
+
+    @pytest.mark.parametrize(
+        ("args", "words"),
+        (
+            (("a.nii", "a.npy", "--out-dir", "out", "--sidecar"), "two inputs would be written to out/a_conv3d.json"),
+            (("a.nii", "-o", "a.npy", "--sidecar", "--overwrite"), "a.json: is the same file as the input a.json"),
+            (("a.nii", "-o", "b.nii", "--sidecar", "--report", "b.json"), "is one of the files that the run itself"),
+            (("a.nii", "a_conv3d.nii", "-o", "."), "a_conv3d.nii: is an input, and the output of a.nii too"),
+            (("b.nii", "--from-file", "list.json", "--out-dir", "out", "--report", "list.json", "--overwrite"), "same"),
+        ),
+    )
+    def test_files_that_would_clash(self, folder, args, words):
+        made("a.nii", "a.npy", "b.nii", "a_conv3d.nii")
+        Path("a.json").write_text("{}")
+        Path("list.json").write_text("a.nii\n")
+        before = contents(".")
+        result = run("apply", *args, *KERNEL)
+        assert (result.code, contents(".")) == (4, before)
+        assert words in result.err
+
     def test_nothing_is_made_for_an_input_that_fails(self, folder):
         Path("bad.nii").write_bytes(b"bad")
         assert run("apply", "bad.nii", "--out-dir", "out", *KERNEL).code == 3
@@ -231,6 +258,8 @@ class TestFilesAtOnce:
 
         def crashing(job, finals, observe):
             if job.input.path.name == "b.npy":
+                temporary = temporaries(finals, overwrite=False)
+                temporary.__enter__()
                 os.kill(os.getpid(), signal.SIGKILL)
             return honest(job, finals, observe)
 
@@ -241,6 +270,11 @@ class TestFilesAtOnce:
             "Error: b.npy: the process that worked on it was ended by SIGKILL; perhaps for want of memory" in result.err
         )
         assert outputs() == ["a_conv3d.npy", "c_conv3d.npy"]
+
+    def test_one_done_and_one_refused_is_some_that_failed(self, folder):
+        made("a.npy", "b.nii.gz")
+        result = run("apply", "b.nii.gz", "a.npy", "--out-dir", "out", *KERNEL, "--compression", 5)
+        assert (result.code, outputs()) == (7, ["b_conv3d.nii.gz"])
 
     def test_a_file_too_large_beside_others_is_done_alone(self, folder, monkeypatch):
         made("a.npy", "b.npy")
@@ -311,6 +345,24 @@ class TestEndedBatches:
         assert all(name in names for name in outputs() if not name.startswith("."))
         ok(*self.ARGS, "--resume", "-q")
         assert outputs() == names
+
+
+def test_a_signal_while_a_process_is_forked_is_heard_after_it():
+    code = (
+        "import os, signal\n"
+        "from lucid_cli.signals import Interrupted, held, watch\n"
+        "watch()\n"
+        "try:\n"
+        "    with held():\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        print('held', flush=True)\n"
+        "    print('too late')\n"
+        "except Interrupted as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print(stop)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "held\nSIGTERM\n", "")
 
 
 class TestTheBar:

@@ -122,6 +122,31 @@ def test_derivatives_below_a_dataset_are_no_inputs(dataset):
     assert len([*Path("raw/derivatives/b").rglob("*.nii.gz")]) == 2
 
 
+def test_two_datasets_need_two_derivatives(dataset):
+    shutil.copytree("raw", "other")
+    result = run("apply", f"raw/{T1W}.nii.gz", f"other/{BOLD}.nii.gz", "--out-dir", "deriv", *KERNEL, "--bids")
+    assert (result.code, Path("deriv").exists()) == (2, False)
+    assert "give each its own --out-dir" in result.err
+    ok("apply", f"raw/{T1W}.nii.gz", "--out-dir", "deriv", *KERNEL, "--bids", "-q")
+    result = run("apply", f"other/{BOLD}.nii.gz", "--out-dir", "deriv", *KERNEL, "--bids")
+    assert result.code == 2
+    assert "the outputs there are made from ../raw; give another --out-dir" in result.err
+
+
+def test_what_has_no_bids_name_is_left_out_of_a_folder(dataset):
+    scan("raw/stimuli/picture.nii.gz", 4, 4, 4)
+    ok("apply", "raw", "--out-dir", "deriv", *KERNEL, "--bids", "-q")
+    assert len([*Path("deriv").rglob("*.nii.gz")]) == 2
+    result = run("apply", "raw/stimuli", "--out-dir", "deriv", *KERNEL, "--bids")
+    assert (result.code, "no scan of a BIDS dataset" in result.err) == (3, True)
+
+
+def test_a_description_that_is_damaged_is_told_before_the_work(dataset):
+    write("raw/dataset_description.json", "{")
+    result = run("apply", "raw", "--out-dir", "deriv", *KERNEL, "--bids")
+    assert (result.code, Path("deriv").exists()) == (3, False)
+
+
 def test_replay_compares_a_derivative(dataset):
     ok("apply", f"raw/{T1W}.nii.gz", "--out-dir", "deriv", *KERNEL, "--bids", "-q")
     ok("replay", "deriv/sub-01/anat/sub-01_desc-gaussian_T1w.nii.gz")

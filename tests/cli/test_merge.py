@@ -54,6 +54,13 @@ def test_each_shard_takes_its_part_only(names):
     assert not Path("none").exists()
 
 
+def test_shards_into_the_folder_that_is_read_take_each_input_once(names):
+    for index in (1, 2, 3):
+        ok("apply", "in", "--out-dir", "in", *KERNEL, "--shard", f"{index}/3")
+    wanted = sorted([*names, *(name.replace(".npy", "_conv3d.npy") for name in names)])
+    assert sorted(f"in/{path.name}" for path in Path("in").iterdir()) == wanted
+
+
 def test_a_failed_input_is_told_and_is_the_exit_code(names):
     Path("in/c.npy").write_bytes(b"bad")
     reports, codes = shards(2)
@@ -66,14 +73,17 @@ def test_a_failed_input_is_told_and_is_the_exit_code(names):
 
 def test_what_cannot_be_joined(names):
     reports, _ = shards(3)
-    other, _ = [f"shard {index}.json" for index in (1,)], None
+    other = reports[:1]
     Path("plain.json").write_text("{}")
     ok("apply", "in", "--out-dir", "two", *KERNEL, "--shard", "1/2", "--report", "two.json")
+    other_layer = ("--kernel", "identity", "-q", "--shard", "3/3", "--report", "other.json")
+    ok("apply", "in", "--out-dir", "three", *other_layer)
     for args, words in (
         (reports[:1], "of 3 shards these are missing: 2, 3"),
         ((*reports, *other), "shard 1.json: is shard 1, as shard 1.json is; give each once"),
         ((*reports[1:], "two.json"), "two.json: is one of 2 shards, shard 2.json one of 3"),
         (("plain.json",), "plain.json: is no report of a shard"),
+        ((*reports[:2], "other.json"), "other.json: is of another batch than shard 1.json"),
         (("absent.json",), "absent.json: no such file"),
     ):
         result = run("merge", *args, "-o", "all.json")

@@ -49,7 +49,7 @@ class TestWhatIsKept:
         found = kept(out)
         assert found["schema"] == "lucid-conv3d/provenance-1"
         assert (found["command"], found["input"], found["version"]) == ("apply", "scan.nii.gz", report["version"])
-        assert found["configuration"]["layer"]["padding"] == 1
+        assert found["configuration"]["layer"]["padding"] == [1, 1, 1]
         assert found["configuration"]["run"] == {"accuracy": "normwise", "algorithm": "auto", "engine": "auto"}
         assert found["files"] == [
             {"role": "input", "path": "scan.nii.gz", "sha256": sha256("scan.nii.gz")},
@@ -127,6 +127,27 @@ class TestFinishedOutputs:
         assert run("apply", scan, "-o", out, *KERNEL, "--skip-existing", "--overwrite", "-q").code == 0
         assert kept(out)["files"][0]["sha256"] == sha256(scan)
 
+    def test_how_a_size_is_spelled_does_not_matter(self, scan):
+        layer = ("--kernel-size", 3, "--padding", "1,1,1", "-q")
+        ok("apply", scan, "-o", "out.nii", *layer)
+        ok("apply", scan, "-o", "same.nii", "--kernel-size", "3,3,3", "--padding", 1, "-q")
+        assert Path("out.nii").read_bytes() == Path("same.nii").read_bytes()
+
+    def test_a_sidecar_tells_it_too(self, scan):
+        ok("apply", scan, "-o", "out.npy", *KERNEL, "--sidecar")
+        other = ("--kernel", "gaussian", "--sigma", "2vox", "--sidecar", "--skip-existing")
+        assert "it was made from other settings" in run("apply", scan, "-o", "out.npy", *other).err
+
+    def test_a_sidecar_without_its_output_is_what_an_ended_run_left(self, scan):
+        ok("apply", scan, "-o", "out.npy", *KERNEL, "--sidecar")
+        Path("out.npy").unlink()
+        assert run("apply", scan, "-o", "out.npy", *KERNEL, "--sidecar").code == 4
+        ok("apply", scan, "-o", "out.npy", *KERNEL, "--sidecar", "--resume")
+        Path("out.json").write_text("{}")
+        Path("out.npy").unlink()
+        assert run("apply", scan, "-o", "out.npy", *KERNEL, "--sidecar", "--resume").code == 4
+        assert Path("out.json").read_text() == "{}"
+
     def test_the_name_of_a_file_does_not_matter(self, scan):
         save_weights("w.npz", noise(2, 1, 3, 3, 3))
         ok("apply", scan, "-o", "out.nii", "--weights", "w.npz")
@@ -176,6 +197,15 @@ class TestReplay:
         changed = run("replay", "out.nii", "--input", "moved.nii.gz")
         assert changed.code == 3
         assert "moved.nii.gz: is not the input that was read" in changed.err
+
+    @pytest.mark.parametrize("part", ("files", "configuration", "computed", "input", "version"))
+    def test_provenance_that_lacks_a_part_is_none(self, scan, part):
+        ok("apply", scan, "-o", "out.npy", *KERNEL, "--sidecar")
+        found = json.loads(Path("out.json").read_text())
+        found["LucidConv3d"][part] = {"files": [{}], "configuration": {"layer": 3}}.get(part)
+        Path("out.json").write_text(json.dumps(found))
+        result = run("replay", "out.npy")
+        assert (result.code, "says nothing of what it was made from" in result.err) == (3, True)
 
     def test_what_says_nothing_of_its_making(self, scan):
         ok("apply", scan, "-o", "out.nii", *KERNEL, "--no-provenance")
