@@ -55,7 +55,7 @@ def init(scan: str | None, output: str | None, overwrite: bool, debug: bool) -> 
     if output is None:
         data(text)
     else:
-        target = check_target(Path(output), protect(config_start.files(scan)), overwrite)
+        target = check_target(Path(output), protect(config_start.files(scan)), overwrite, skips=False)
         write_bytes(target, text.encode(), overwrite)
 
 

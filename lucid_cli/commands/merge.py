@@ -43,7 +43,7 @@ def command(reports: tuple[str, ...], output: str, overwrite: bool, **_: Any) ->
     if output == "-":
         data(content)
     else:
-        write_bytes(check_target(Path(output), protect(paths), overwrite), content.encode(), overwrite)
+        write_bytes(check_target(Path(output), protect(paths), overwrite, skips=False), content.encode(), overwrite)
     failed = [item for item in found["items"] if item["status"] == "failed"]
     for item in failed:
         say(f"Error: {item['error']}")
