@@ -37,6 +37,8 @@ def check_input(path: Path) -> None:
     except OSError as error:
         what = "no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
         raise InputError(f"{path}: {'is a link to nothing' if _is_link(path) else what}") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; name its files, such as '{path}/*'")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file")
 

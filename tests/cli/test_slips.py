@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import run
+from tests.cli.conftest import ok, run
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,18 @@ def test_skip_existing_is_named_only_where_it_is_an_option(scan, words):
     assert (result.code, result.err) == (4, "Error: out.npy: exists; use --overwrite to replace it\n")
     apply = run("apply", "scan.npy", "-o", "out.npy", "--kernel", "identity")
     assert apply.err == "Error: out.npy: exists; use --overwrite to replace it or --skip-existing to leave it\n"
+
+
+def test_info_prints_a_line_for_each_that_is_asked_in_that_order(scan):
+    assert ok("info", "scan.npy", "scan.npy", "--dtype", "--shape").out == "float32\n5 6 7\n" * 2
+    assert ok("info", "scan.npy", "--shape", "--dtype").out == "5 6 7\nfloat32\n"
+    both = run("info", "scan.npy", "--json", "--shape")
+    assert (both.code, both.out) == (2, "")
+    assert "leave one" in both.err
+
+
+def test_info_of_a_folder_says_how_to_name_its_files(folder):
+    Path("scans").mkdir()
+    result = run("info", "scans")
+    assert result.code == 3
+    assert "scans: is a folder; name its files, such as 'scans/*'" in result.err
