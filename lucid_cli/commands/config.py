@@ -9,7 +9,8 @@ from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, with_options
 from lucid_cli.types import FileName
 
-YAML = offers.files(".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
+YAML = offers.files(*SUFFIXES)
 INIT_EPILOG = """\b
 Examples:
   lucid-conv3d config init
@@ -30,7 +31,13 @@ Examples:
 """
 
 
-@click.group(name="config", cls=SuggestingGroup, epilog=GROUP_EPILOG)
+@click.group(
+    name="config",
+    cls=SuggestingGroup,
+    implied="check",
+    implies=lambda word: word.lower().endswith(SUFFIXES),
+    epilog=GROUP_EPILOG,
+)
 def command() -> None:
     """Begin a YAML configuration for --config, check one, or describe what one may hold."""
 

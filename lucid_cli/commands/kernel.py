@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from lucid_cli import offers
+from lucid_cli import names, offers
 from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, KERNEL, option, with_options
 from lucid_cli.settings import Settings
@@ -37,7 +37,9 @@ MADE_FOR = [
 OVERWRITE = option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing file.")
 
 
-@click.group(name="kernel", cls=SuggestingGroup, epilog=GROUP_EPILOG)
+@click.group(
+    name="kernel", cls=SuggestingGroup, implied="show", implies=names.KERNEL.legal.__contains__, epilog=GROUP_EPILOG
+)
 def command() -> None:
     """List the named kernels; show or save the taps of one, or of a file of weights."""
 

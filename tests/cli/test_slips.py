@@ -32,3 +32,25 @@ def test_info_of_a_folder_says_how_to_name_its_files(folder):
     result = run("info", "scans")
     assert result.code == 3
     assert "scans: is a folder; name its files, such as 'scans/*'" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    (
+        ("absent.nii.gz -o out.npy", "lucid-conv3d apply absent.nii.gz -o out.npy"),
+        ("scan.npy", "lucid-conv3d apply scan.npy"),
+        ("scans --out-dir out", "lucid-conv3d apply scans --out-dir out"),
+        ("help", "lucid-conv3d --help"),
+        ("help kernel show", "lucid-conv3d kernel show --help"),
+        ("version", "lucid-conv3d --version"),
+        ("completion bash", "lucid-conv3d --completion bash"),
+        ("kernel gaussian --fwhm 4vox", "lucid-conv3d kernel show gaussian --fwhm 4vox"),
+        ("kernel help", "lucid-conv3d kernel --help"),
+        ("config smooth.yaml", "lucid-conv3d config check smooth.yaml"),
+    ),
+)
+def test_a_word_where_a_command_belongs_is_met_with_the_whole_line(scan, words, meant):
+    Path("scans").mkdir()
+    result = run(*words.split())
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith(f". Did you mean: {meant}\n")
