@@ -5,6 +5,7 @@
 
 import json
 import math
+import os
 import re
 from typing import Any
 
@@ -40,6 +41,11 @@ def _integer(value: Any) -> int | None:
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         return int(value)
     return None
+
+
+def in_home(text: str) -> str:
+    """Return the name of a file with a leading `~/` or `~user/` as the folder it means, as no shell does in a value."""
+    return os.path.expanduser(text) if re.match("~[^/]*/", text) else text  # noqa: PTH111 - an unknown user stays
 
 
 class Choice(click.Choice):
@@ -229,7 +235,7 @@ class NestedList(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name, or the list as JSON."""
-        return json.dumps(value) if isinstance(value, list) else str(Word().convert(value, param, ctx))
+        return json.dumps(value) if isinstance(value, list) else in_home(Word().convert(value, param, ctx))
 
     def schema(self) -> Schema:
         """Return a name or a list."""
@@ -265,6 +271,10 @@ class FileName(Word):
         self.offer = offer
         self.written = written
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, of a file in the home folder where it begins with `~/`."""
+        return in_home(super().convert(value, param, ctx))
+
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer files."""
         return self.offer(incomplete)
@@ -286,12 +296,19 @@ class LayerList(click.ParamType):
             value = document.value
         if not isinstance(value, (list, tuple)) or not value:
             self.fail(f"{value!r} is not a list of layers, such as [{{weights: a.npz}}, relu].", param, ctx)
-        return tuple(value)
+        return tuple(map(_weights_in_home, value))
 
     def schema(self) -> Schema:
         """Return a list of what the schema defines as a layer, or one as a text."""
         layers = {"type": "array", "items": {"$ref": "#/$defs/entry"}, "minItems": 1}
         return {"anyOf": [layers, {"type": "string", "pattern": r"^\s*\["}]}
+
+
+def _weights_in_home(entry: Any) -> Any:
+    """Return an entry of a list of layers with its file of weights as the folder it means."""
+    if isinstance(entry, dict) and isinstance(entry.get("weights"), str):
+        return entry | {"weights": in_home(entry["weights"])}
+    return entry
 
 
 LISTS = (LayerList, NestedList, Number, Size)

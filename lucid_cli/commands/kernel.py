@@ -9,7 +9,7 @@ from lucid_cli import names, offers
 from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, KERNEL, option, with_options
 from lucid_cli.settings import Settings
-from lucid_cli.types import Choice, FileName, LengthType, Word
+from lucid_cli.types import Choice, FileName, LengthType, NestedList
 
 LIST_EPILOG = """\b
 Examples:
@@ -56,7 +56,7 @@ def list_(as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by `show_t
 
 
 @command.command(epilog=SHOW_EPILOG)
-@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
+@click.argument("kernel", type=NestedList(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with all taps.")
 @click.option(
     "--plot",
@@ -84,7 +84,7 @@ def show(kernel: str, as_json: bool, plot: str | None, **params: Any) -> None:
 
 
 @command.command(epilog=SAVE_EPILOG)
-@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
+@click.argument("kernel", type=NestedList(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
 @click.option(
     "-o",
     "--output",

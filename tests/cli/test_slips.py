@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.cli.conftest import ok, run
+from tests.cli.conftest import SIZE, make_volume, noise, ok, run, save_weights
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,38 @@ def test_a_word_where_a_command_belongs_is_met_with_the_whole_line(scan, words, 
     result = run(*words.split())
     assert (result.code, result.out) == (2, "")
     assert result.err.endswith(f". Did you mean: {meant}\n")
+
+
+@pytest.mark.parametrize("command", ("apply", "plan"))
+@pytest.mark.parametrize("option", ("-i", "--input"))
+def test_an_option_for_the_input_is_met_with_how_it_is_named(folder, command, option):
+    result = run(command, option, "scan.npy", "-o", "out.npy")
+    told = f"Inputs stand without an option: lucid-conv3d {command} scan.nii.gz -o out.nii.gz"
+    assert (result.code, result.err) == (2, f"Error: No such option {option!r}. {told}\n")
+
+
+def test_a_key_for_the_input_is_met_with_where_it_is_named(folder):
+    Path("a.yaml").write_text("input: scan.npy\n")
+    result = run("apply", "-c", "a.yaml")
+    assert result.code == 2
+    assert "a.yaml, line 1: unknown key 'input'. Inputs stand on the command line: lucid-conv3d apply" in result.err
+
+
+def test_names_in_the_home_folder_are_found_in_options_yaml_layers_and_inputs(folder, monkeypatch):
+    home = folder / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    make_volume(home / "scan.npy", noise(*SIZE))
+    make_volume(home / "mask.npy", np.ones(SIZE, np.uint8))
+    save_weights(home / "w.npz", np.ones((1, 1, 1, 1, 1)))
+    Path("a.yaml").write_text("weights: ~/w.npz\nmask: ~/mask.npy\n")
+    (home / "b.yaml").write_text("layers: [{weights: ~/w.npz}]\n")
+    ok("apply", "~/scan.npy", "-c", "a.yaml", "--output=~/a.npy", "--sidecar")
+    ok("apply", "~/scan.npy", "--config=~/b.yaml", "-o", "~/b.npy", "--sidecar")
+    for name in ("a", "b"):
+        assert (np.load(home / f"{name}.npy") == np.load(home / "scan.npy")).all()
+        said = (home / f"{name}.json").read_text()
+        assert f'"{home}/w.npz"' in said
+        assert "~" not in said
+    assert ok("kernel", "show", "~/w.npz").out
+    assert "~.npy: no such file" in run("info", "~.npy").err
