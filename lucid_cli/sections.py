@@ -20,8 +20,8 @@ class SectionedCommand(click.Command):
         except click.NoSuchOption as error:
             if error.option_name in ("-i", *(f"--{key}" for key in INPUT_KEYS)):
                 how = f"{ctx.command_path} scan.nii.gz -o out.nii.gz"
-                error.message = f"No such option {error.option_name!r}. Inputs stand without an option: {how}"
-                error.possibilities = None
+                text = f"No such option {error.option_name!r}. Inputs stand without an option: {how}"
+                raise click.UsageError(text, ctx) from error
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
