@@ -101,6 +101,8 @@ class Size(click.ParamType):
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
         numbers = [_integer(part) for part in parts]
         legal = all(number is not None and self.least <= number <= MOST for number in numbers)
+        if len(numbers) == 2 and legal:
+            self.fail(f"{value!r} is two numbers; give one or three (D,H,W), such as 2 or 2,2,1.", param, ctx)
         if len(numbers) not in (1, 3) or not legal:
             words = "".join(f", or {word!r}" for word in self.words) + "."
             words += did_you_mean(value, self.words) if isinstance(value, str) else ""

@@ -97,3 +97,9 @@ def test_two_widths_are_one_too_many(scan, kernel):
     result = run("apply", "scan.npy", "-o", "out.npy", "--kernel", kernel, "--sigma", "2vox", "--fwhm", "4vox")
     assert result.code == 2
     assert "sigma and fwhm are both given; leave one" in result.err
+
+
+def test_two_numbers_are_no_size(scan):
+    result = run("apply", "scan.npy", "-o", "out.npy", "--kernel", "identity", "--stride", "2,2")
+    assert result.code == 2
+    assert "'2,2' is two numbers; give one or three (D,H,W), such as 2 or 2,2,1." in result.err
