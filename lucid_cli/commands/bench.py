@@ -29,7 +29,7 @@ Examples:
 """
 
 
-@click.command(name="bench", epilog=EPILOG)
+@click.command(name="bench", short_help="Time algorithms, engines and other libraries here.", epilog=EPILOG)
 @click.argument("inputs", nargs=-1, type=FileName(), metavar="[INPUT...]")
 @click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON.")
 @click.option("--list", "as_list", is_flag=True, help="Print the names of the built-in workloads and stop.")

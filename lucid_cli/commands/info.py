@@ -15,7 +15,7 @@ Examples:
 """
 
 
-@click.command(name="info", epilog=EPILOG)
+@click.command(name="info", short_help="Show what the headers of volumes say.", epilog=EPILOG)
 @click.argument("inputs", nargs=-1, required=True, type=FileName(), metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--shape", is_flag=True, help="Print the sizes in the file's order.")

@@ -15,7 +15,7 @@ Examples:
 """
 
 
-@click.command(name="merge", epilog=EPILOG)
+@click.command(name="merge", short_help="Join the reports of the shards of a batch.", epilog=EPILOG)
 @click.argument("reports", nargs=-1, required=True, type=FileName(offers.files(".json")), metavar="REPORT...")
 @click.option(
     "-o",
