@@ -11,6 +11,7 @@ import click
 
 from lucid_cli import names, offers
 from lucid_cli.config import ConfiguredOption, read_config, read_set
+from lucid_cli.shard import ShardType
 from lucid_cli.types import (
     Choice,
     Count,
@@ -20,7 +21,6 @@ from lucid_cli.types import (
     MemorySize,
     NestedList,
     Number,
-    ShardType,
     Size,
     Word,
 )
@@ -176,11 +176,7 @@ VOLUME = [
 
 PLANNING = [
     option(
-        "run",
-        "--accuracy",
-        type=names.ACCURACY,
-        default="componentwise",
-        help="Bound of the error: componentwise or normwise.",
+        "run", "--accuracy", type=names.ACCURACY, default="componentwise", help="Error bound: componentwise, normwise."
     ),
     option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
     option("run", "--max-memory", type=MemorySize(), help="Most memory of the whole process, such as 512M or 2GiB."),

@@ -5,7 +5,6 @@
 
 import json
 import math
-import os
 import re
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from lucid_cli import offers
+from lucid_cli.home import in_home, weights_in_home
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import did_you_mean
 from lucid_core.units import NUMBER, SIZE, ByteSize, Length, length_pattern
@@ -34,18 +34,13 @@ def _integers(least: int) -> str:
     return r"\+?[1-9]\d{0,18}" + ("" if least else "|[-+]?0")
 
 
-def _integer(value: Any) -> int | None:
+def integer(value: Any) -> int | None:
     """Return an int written plainly, None for anything else: no `true`, `1.5`, `010` or `1e3`."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         return int(value)
     return None
-
-
-def in_home(text: str) -> str:
-    """Return the name of a file with a leading `~/` or `~user/` as the folder it means, as no shell does in a value."""
-    return os.path.expanduser(text) if re.match("~[^/]*/", text) else text  # noqa: PTH111 - an unknown user stays
 
 
 class Choice(click.Choice):
@@ -73,7 +68,7 @@ class Count(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the int or fail with what is legal."""
-        number = _integer(value)
+        number = integer(value)
         if number is None or not self.least <= number <= MOST:
             self.fail(f"{value!r} is not an integer of at least {self.least}.", param, ctx)
         return number
@@ -99,7 +94,7 @@ class Size(click.ParamType):
             return value
         parts = re.split("[,x]", value) if isinstance(value, str) else value
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
-        numbers = [_integer(part) for part in parts]
+        numbers = [integer(part) for part in parts]
         legal = all(number is not None and self.least <= number <= MOST for number in numbers)
         if len(numbers) == 2 and legal:
             self.fail(f"{value!r} is two numbers; give one or three (D,H,W), such as 2 or 2,2,1.", param, ctx)
@@ -175,22 +170,6 @@ def _number(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
-
-
-class ShardType(click.ParamType):
-    """One of several equal parts of a list, such as `2/8`: the second of eight."""
-
-    name = "i/n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return the part, from 1, and how many there are, or fail with what is legal."""
-        parts = value.split("/") if isinstance(value, str) else value
-        numbers = [_integer(part) for part in parts] if isinstance(parts, (list, tuple)) else []
-        if len(numbers) == 2:
-            index, count = numbers
-            if index is not None and count is not None and 1 <= index <= count <= MOST:
-                return index, count
-        self.fail(f"{value!r} is not one of n parts, such as 1/8 to 8/8.", param, ctx)
 
 
 class LengthType(click.ParamType):
@@ -298,19 +277,12 @@ class LayerList(click.ParamType):
             value = document.value
         if not isinstance(value, (list, tuple)) or not value:
             self.fail(f"{value!r} is not a list of layers, such as [{{weights: a.npz}}, relu].", param, ctx)
-        return tuple(map(_weights_in_home, value))
+        return tuple(map(weights_in_home, value))
 
     def schema(self) -> Schema:
         """Return a list of what the schema defines as a layer, or one as a text."""
         layers = {"type": "array", "items": {"$ref": "#/$defs/entry"}, "minItems": 1}
         return {"anyOf": [layers, {"type": "string", "pattern": r"^\s*\["}]}
-
-
-def _weights_in_home(entry: Any) -> Any:
-    """Return an entry of a list of layers with its file of weights as the folder it means."""
-    if isinstance(entry, dict) and isinstance(entry.get("weights"), str):
-        return entry | {"weights": in_home(entry["weights"])}
-    return entry
 
 
 LISTS = (LayerList, NestedList, Number, Size)

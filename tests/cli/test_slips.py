@@ -103,3 +103,13 @@ def test_two_numbers_are_no_size(scan):
     result = run("apply", "scan.npy", "-o", "out.npy", "--kernel", "identity", "--stride", "2,2")
     assert result.code == 2
     assert "'2,2' is two numbers; give one or three (D,H,W), such as 2 or 2,2,1." in result.err
+
+
+def test_bench_neither_offers_nor_takes_options_for_outputs_but_takes_their_keys(folder):
+    shown = ok("bench", "--help").out
+    Path("a.yaml").write_text("run: {output: out.nii, resume: true, skip_existing: true, threads: 1}\n")
+    ok("bench", "--list", "-c", "a.yaml")
+    for option in ("--output", "--resume", "--skip-existing"):
+        assert option not in shown
+        result = run("bench", "--list", option, "out.nii")
+        assert (result.code, result.err) == (2, f"Error: {option} has no use here: bench writes no file\n")
