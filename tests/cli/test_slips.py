@@ -113,3 +113,15 @@ def test_bench_neither_offers_nor_takes_options_for_outputs_but_takes_their_keys
         assert option not in shown
         result = run("bench", "--list", option, "out.nii")
         assert (result.code, result.err) == (2, f"Error: {option} has no use here: bench writes no file\n")
+
+
+@pytest.mark.parametrize("words", ("weights: w.npz", "layers: [{weights: w.npz}]", "kernel: identity\nmask: w.npz.nii"))
+def test_a_name_in_yaml_that_leads_nowhere_is_met_with_where_it_begins(scan, words):
+    Path("configs").mkdir()
+    Path("configs/a.yaml").write_text(words + "\n")
+    save_weights("configs/w.npz", np.ones((1, 1, 1, 1, 1)))
+    result = run("apply", "scan.npy", "-o", "out.npy", "-c", "configs/a.yaml")
+    assert result.code == 3
+    assert f": no such file in {Path.cwd()}, where the command runs; names in YAML are taken from there" in result.err
+    absolute = run("apply", "scan.npy", "-o", "out.npy", "--weights", Path.cwd() / "absent.npy")
+    assert absolute.err.endswith("absent.npy: no such file\n")
