@@ -96,7 +96,7 @@ def test_names_in_the_home_folder_are_found_in_options_yaml_layers_and_inputs(fo
 def test_two_widths_are_one_too_many(scan, kernel):
     result = run("apply", "scan.npy", "-o", "out.npy", "--kernel", kernel, "--sigma", "2vox", "--fwhm", "4vox")
     assert result.code == 2
-    assert "--sigma and --fwhm are both given; leave one" in result.err
+    assert "takes either sigma or fwhm: both are given; leave one" in result.err
 
 
 def test_two_numbers_are_no_size(scan):

@@ -259,7 +259,7 @@ def test_gabor_runs_along_w_unless_said():
         ("gaussian", {}, "the kernel 'gaussian' needs its width"),
         ("log", {}, "the kernel 'log' needs its width"),
         ("gaussian", LEGAL | {}, "has no sigma2"),
-        ("gaussian", {"sigma": (1.0,) * 3, "fwhm": (1.0,) * 3}, "sigma and fwhm are both given"),
+        ("gaussian", {"sigma": (1.0,) * 3, "fwhm": (1.0,) * 3}, "either sigma or fwhm"),
         ("box", {}, "needs its size"),
         ("meanpool", {}, "the kernel 'meanpool' needs its size"),
         ("sphere", {}, "needs its radius"),
