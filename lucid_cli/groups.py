@@ -1,8 +1,9 @@
-"""A command of commands: with no words it shows its help, and it suggests the nearest command for an unknown one.
+"""A command of commands: with no words it shows its help, and for an unknown one it suggests what seems meant.
 
 It and every command of it can describe themselves (`--json-usage`, `--boutiques`).
 """
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -42,8 +43,10 @@ def _boutiques(ctx: click.Context) -> str:
 class SuggestingGroup(click.Group):
     """A group that helps; whatever click's version, to name no command is a wrong usage."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, implied: str, implies: Callable[[str], bool], **kwargs: Any) -> None:
+        """Take the command that is suggested where it is left out before a word that `implies` it."""
         super().__init__(*args, **kwargs)
+        self._implied, self._implies = implied, implies
         self.params.append(_json_usage())
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -68,8 +71,19 @@ class SuggestingGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the nearest command for an unknown one."""
+        """Suggest what seems meant by an unknown command."""
         name, legal = args[0] if args else "", self.list_commands(ctx)
         if not name.startswith("-") and name not in legal and not ctx.resilient_parsing:
-            ctx.fail(f"unknown command {name!r}; legal: {', '.join(legal)}.{did_you_mean(name, legal)}")
+            ctx.fail(f"unknown command {name!r}; legal: {', '.join(legal)}.{self._meant(ctx, args, legal)}")
         return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: click.Context, args: list[str], legal: list[str]) -> str:
+        """Return ' Did you mean ...?': the whole line for an option or a command's first word, else the nearest."""
+        name, *rest = args
+        if any(f"--{name}" in param.opts for param in self.get_params(ctx)):
+            words = [*rest, "--help"] if name == "help" else [f"--{name}", *rest]
+        elif self._implies(name):
+            words = [self._implied, *args]
+        else:
+            return did_you_mean(name, legal)
+        return f" Did you mean: {ctx.command_path} {shlex.join(words)}"

@@ -75,7 +75,7 @@ def write(filters: Filters, output: str, overwrite: bool) -> None:
         raise ArgumentError(
             f"{output}: a {suffix} has no place for the bias of {filters.name}; use .npz or .safetensors"
         )
-    write_bytes(check_target(path, protect(filters.files), overwrite), writers[suffix](filters), overwrite)
+    write_bytes(check_target(path, protect(filters.files), overwrite, skips=False), writers[suffix](filters), overwrite)
 
 
 def _npy(filters: Filters) -> bytes:

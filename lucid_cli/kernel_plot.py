@@ -30,7 +30,7 @@ def draw(filters: Filters, path: Path, overwrite: bool) -> None:
     """
     if path.suffix.lower() != ".png":
         raise ArgumentError(f"--plot {path}: the picture is a PNG; give a name that ends in .png")
-    target = check_target(path, protect(filters.files), overwrite)
+    target = check_target(path, protect(filters.files), overwrite, skips=False)
     write_bytes(target, picture(filters, DPI), overwrite)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from lucid_cli.failures import MEANINGS, check_address_space, exit_code, message, shortened
+from lucid_cli.formats import parse_spec
 from lucid_cli.groups import SuggestingGroup, tell
 from lucid_cli.signals import Interrupted, watch
 from lucid_cli.talk import data, say, show_trace
@@ -61,6 +62,10 @@ def _manual(ctx: click.Context) -> str:
     return page(ctx)
 
 
+def _is_input(word: str) -> bool:
+    return os.path.exists(word) or bool(parse_spec(word).suffix)  # noqa: PTH110 - false for a name too long
+
+
 def _print_completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
     if shell and not ctx.resilient_parsing:
         from lucid_cli.completion import script
@@ -75,6 +80,8 @@ Exit codes: {", ".join(f"{code} {meaning}" for code, meaning in MEANINGS.items()
 """
 
 cli = CommandGroup(
+    implied="apply",
+    implies=_is_input,
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[

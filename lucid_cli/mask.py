@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid_cli.formats import parse_spec
-from lucid_cli.opening import opened
+from lucid_cli.opening import check_input, opened
 from lucid_cli.volumes import Reading, Source, VolumeInfo, five_shape
 from lucid_core.errors import ArgumentError, ShapeError
 from lucid_core.geometry import Affine, corner_distance, spacing_of
@@ -36,6 +36,8 @@ def open_mask(text: str, info: VolumeInfo, placed: Any, size: Triple, stack: Exi
     spec = parse_spec(text)
     if spec.is_pipe:
         raise ArgumentError("--mask cannot be stdin; name a file")
+    if not spec.is_series:
+        check_input(spec.path, from_yaml=True)
     source = opened(spec, stack)
     found = placed(source.info)
     roles = found.axes.replace("t", "n")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lucid_cli.config import ConfiguredOption
 
 SECTIONS = ("layer", "weights", "volume", "run")
+INPUT_KEYS = ("input", "inputs")
+"""What one may take for the name of an option: inputs have none."""
 Where = tuple[str | int, ...]
 """Keys, and numbers of list entries from 0, from the top of a document down to a value."""
 
@@ -134,6 +136,8 @@ def _wrong_key(
     name, shown = _name(where), _shown(where)
     if option is None and where[0] in SECTIONS and len(where) == 1:
         return f"{shown}{inside} is a section; write keys below it, not {value!r}"
+    if option is None and name in INPUT_KEYS:
+        return f"unknown key {shown}{inside}. Inputs stand on the command line: lucid-conv3d apply scan.nii.gz"
     if option is None:
         near = did_you_mean(name, names)
         return f"unknown key {shown}{inside}.{near or ' See --help for the options.'}"

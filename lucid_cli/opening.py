@@ -30,13 +30,20 @@ def check_spec(spec: Spec) -> None:
         check_input(spec.path)
 
 
-def check_input(path: Path) -> None:
-    """Raise `InputError` where a path is not a regular file: a folder, a pipe or a device is never opened."""
+def check_input(path: Path, *, from_yaml: bool = False) -> None:
+    """Raise `InputError` where a path is not a regular file: a folder, a pipe or a device is never opened.
+
+    A name that may stand `from_yaml` is not taken from the folder of the YAML, which the error then says.
+    """
     try:
         mode = path.stat().st_mode
     except OSError as error:
         what = "no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
+        if from_yaml and what == "no such file" and not path.is_absolute():
+            what += f" in {Path.cwd()}, where the command runs; names in YAML are taken from there too"
         raise InputError(f"{path}: {'is a link to nothing' if _is_link(path) else what}") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; name its files, such as '{path}/*'")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file")
 

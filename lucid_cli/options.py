@@ -11,6 +11,7 @@ import click
 
 from lucid_cli import names, offers
 from lucid_cli.config import ConfiguredOption, read_config, read_set
+from lucid_cli.shard import ShardType
 from lucid_cli.types import (
     Choice,
     Count,
@@ -20,7 +21,6 @@ from lucid_cli.types import (
     MemorySize,
     NestedList,
     Number,
-    ShardType,
     Size,
     Word,
 )
@@ -68,7 +68,7 @@ LAYER = [
         "--padding-mode",
         type=names.PADDING_MODE,
         show_default="zeros",
-        help="Or reflect, replicate, circular, symmetric, renormalize; a named kernel has replicate.",
+        help="Outside: zeros, reflect, replicate, circular, symmetric, renormalize; a named kernel has replicate.",
     ),
     option("layer", "--device", type=names.DEVICE, default="cpu", help="Where to compute."),
     option("layer", "--dtype", type=Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."),
@@ -175,7 +175,9 @@ VOLUME = [
 ]
 
 PLANNING = [
-    option("run", "--accuracy", type=names.ACCURACY, default="componentwise", help="Or normwise."),
+    option(
+        "run", "--accuracy", type=names.ACCURACY, default="componentwise", help="Error bound: componentwise, normwise."
+    ),
     option("run", "-j", "--threads", type=Count(0), help="Threads; 0 or none: all cores this process may use."),
     option("run", "--max-memory", type=MemorySize(), help="Most memory of the whole process, such as 512M or 2GiB."),
     option("run", "--tile", type=Size(1), help="Output voxels computed at a time; changes no result."),
@@ -185,9 +187,9 @@ PLANNING = [
         "--algorithm",
         type=names.ALGORITHM,
         default="auto",
-        help="Or direct, fft, gemm, separable, winograd.",
+        help="How to compute: auto, direct, fft, gemm, separable or winograd.",
     ),
-    option("run", "--engine", type=names.ENGINE, default="auto", help="Or numpy, numba."),
+    option("run", "--engine", type=names.ENGINE, default="auto", help="What computes: auto, numpy or numba."),
 ]
 
 CONFIG = [

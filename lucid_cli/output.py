@@ -54,10 +54,13 @@ def protect(paths: Iterable[Path]) -> Protected:
 
 
 @output_errors
-def check_target(path: Path, protected: Protected, overwrite: bool, *, make_folder: bool = False) -> Path:
+def check_target(
+    path: Path, protected: Protected, overwrite: bool, *, make_folder: bool = False, skips: bool = True
+) -> Path:
     """Return the file that an output path means, links followed, or raise `OutputError` where it must not be written.
 
-    `protected` are the files the run reads. With `make_folder` its folder need not be there.
+    `protected` are the files the run reads. With `make_folder` its folder need not be there; `skips`
+    says whether the command has `--skip-existing`.
     """
     if path.is_symlink() and not path.exists():
         raise OutputError(f"{path}: is a link to nothing; remove it or name another output")
@@ -74,7 +77,8 @@ def check_target(path: Path, protected: Protected, overwrite: bool, *, make_fold
     if other is not None:
         raise OutputError(f"{path}: is the same file as the input {other}; name another output")
     if not overwrite:
-        raise OutputError(f"{path}: exists; use --overwrite to replace it or --skip-existing to leave it")
+        skip = " or --skip-existing to leave it" if skips else ""
+        raise OutputError(f"{path}: exists; use --overwrite to replace it{skip}")
     return target
 
 

@@ -97,7 +97,7 @@ def write_sample(
     size = triple("shape", shape, 1)
     check_memory(8 * SAMPLE_COPIES * channels * math.prod(size), "the sample")
     volume = make_sample(kind, size, channels, seed)
-    finals = [check_target(path, {}, overwrite) for path in format_of(spec).files(spec)]
+    finals = [check_target(path, {}, overwrite, skips=False) for path in format_of(spec).files(spec)]
     format_name = SUFFIXES[spec.suffix]
     steps = (spacing or Length((1.0, 1.0, 1.0), "mm")).millimetres()
     target = Target(

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from lucid_cli import offers
+from lucid_cli.home import in_home, weights_in_home
 from lucid_core.errors import ArgumentError
 from lucid_core.registry import did_you_mean
 from lucid_core.units import NUMBER, SIZE, ByteSize, Length, length_pattern
@@ -33,7 +34,7 @@ def _integers(least: int) -> str:
     return r"\+?[1-9]\d{0,18}" + ("" if least else "|[-+]?0")
 
 
-def _integer(value: Any) -> int | None:
+def integer(value: Any) -> int | None:
     """Return an int written plainly, None for anything else: no `true`, `1.5`, `010` or `1e3`."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -67,7 +68,7 @@ class Count(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the int or fail with what is legal."""
-        number = _integer(value)
+        number = integer(value)
         if number is None or not self.least <= number <= MOST:
             self.fail(f"{value!r} is not an integer of at least {self.least}.", param, ctx)
         return number
@@ -93,8 +94,10 @@ class Size(click.ParamType):
             return value
         parts = re.split("[,x]", value) if isinstance(value, str) else value
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
-        numbers = [_integer(part) for part in parts]
+        numbers = [integer(part) for part in parts]
         legal = all(number is not None and self.least <= number <= MOST for number in numbers)
+        if len(numbers) == 2 and legal:
+            self.fail(f"{value!r} is two numbers; give one or three (D,H,W), such as 2 or 2,2,1.", param, ctx)
         if len(numbers) not in (1, 3) or not legal:
             words = "".join(f", or {word!r}" for word in self.words) + "."
             words += did_you_mean(value, self.words) if isinstance(value, str) else ""
@@ -169,22 +172,6 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-class ShardType(click.ParamType):
-    """One of several equal parts of a list, such as `2/8`: the second of eight."""
-
-    name = "i/n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return the part, from 1, and how many there are, or fail with what is legal."""
-        parts = value.split("/") if isinstance(value, str) else value
-        numbers = [_integer(part) for part in parts] if isinstance(parts, (list, tuple)) else []
-        if len(numbers) == 2:
-            index, count = numbers
-            if index is not None and count is not None and 1 <= index <= count <= MOST:
-                return index, count
-        self.fail(f"{value!r} is not one of n parts, such as 1/8 to 8/8.", param, ctx)
-
-
 class LengthType(click.ParamType):
     """A length with its unit: `1.5mm`, `800um`, `3,5,3vox`; `signed` admits offsets: `-1,0,2vox`."""
 
@@ -229,7 +216,7 @@ class NestedList(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name, or the list as JSON."""
-        return json.dumps(value) if isinstance(value, list) else str(Word().convert(value, param, ctx))
+        return json.dumps(value) if isinstance(value, list) else in_home(Word().convert(value, param, ctx))
 
     def schema(self) -> Schema:
         """Return a name or a list."""
@@ -265,6 +252,10 @@ class FileName(Word):
         self.offer = offer
         self.written = written
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, of a file in the home folder where it begins with `~/`."""
+        return in_home(super().convert(value, param, ctx))
+
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer files."""
         return self.offer(incomplete)
@@ -286,7 +277,7 @@ class LayerList(click.ParamType):
             value = document.value
         if not isinstance(value, (list, tuple)) or not value:
             self.fail(f"{value!r} is not a list of layers, such as [{{weights: a.npz}}, relu].", param, ctx)
-        return tuple(value)
+        return tuple(map(weights_in_home, value))
 
     def schema(self) -> Schema:
         """Return a list of what the schema defines as a layer, or one as a text."""

@@ -47,7 +47,7 @@ def load(text: str, axes: str = "zyx", layout: str = "torch") -> Weights:
     if is_list(text):
         return _checked("the list", _listed(text), None, axes, layout)
     path, key = split(text)
-    check_input(path)
+    check_input(path, from_yaml=True)
     with opened(path) as arrays:
         weight_name, bias_name = _names(arrays, key)
         weight = arrays.read(weight_name)

@@ -19,6 +19,9 @@ NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 """A number without its sign, as a regular expression."""
 _LENGTH = re.compile(rf"({NUMBER}(?:[,x]{NUMBER}){{0,2}})\s*([a-zµ]*)")
 _OFFSET = re.compile(rf"([-+]?{NUMBER}(?:[,x][-+]?{NUMBER}){{0,2}})\s*([a-zµ]*)")
+_UNITS = (*MM_PER_UNIT, "µm", "vox")
+_BETWEEN = re.compile(rf"\d\s*(?:{'|'.join(_UNITS)})\s*[,x]\s*[-+.\d]", re.IGNORECASE)
+"""A unit with a number behind it."""
 _LEGAL = "write it like 1.5mm, 800um, 2vox or 3,5,3vox"
 
 Spacing = tuple[float, float, float]
@@ -38,11 +41,11 @@ class Length:
 
         `signed` admits offsets, such as `-2,0,1vox`.
         """
-        match = (_OFFSET if signed else _LENGTH).fullmatch(text.strip())
+        match = _pattern(signed).fullmatch(text.strip())
         numbers = re.split("[,x]", match[1]) if match else []
         unit = match[2].replace("µ", "u") if match else ""
         if not match or len(numbers) == 2:
-            raise ArgumentError(f"{text!r} is not a length: {_LEGAL}")
+            raise ArgumentError(f"{text!r} is not a length: {_slip(text.strip(), signed)}{_LEGAL}")
         if unit not in (*MM_PER_UNIT, "vox"):
             given = f"has the unknown unit {unit!r}" if unit else "has no unit"
             raise ArgumentError(f"the length {text!r} {given}: {_LEGAL}")
@@ -75,10 +78,28 @@ class Length:
         return d, h, w
 
 
+def _pattern(signed: bool) -> re.Pattern[str]:
+    return _OFFSET if signed else _LENGTH
+
+
+def _slip(text: str, signed: bool) -> str:
+    """Return what is wrong with a text that is not a length, where it is a common slip, else ''."""
+    if _pattern(signed).fullmatch(text):
+        return "two numbers are neither one nor three (D,H,W), and decimals have a point; "
+    small = _pattern(signed).fullmatch(text.lower())
+    if text != text.lower() and small and small[2] in _UNITS:
+        return "its unit has small letters; "
+    if _BETWEEN.search(text):
+        return "the unit stands once, behind the last number; "
+    if re.search(r",\s*[a-zµ]*$", text):
+        return "no number stands behind its last comma; "
+    return "it is negative; " if not signed and _OFFSET.fullmatch(text) else ""
+
+
 def length_pattern(*, signed: bool = False) -> str:
     """Return a regular expression of the lengths that `Length.parse` reads, but for their size."""
     number = f"[-+]?{NUMBER}" if signed else NUMBER
-    units = "|".join([*MM_PER_UNIT, "µm", "vox"])
+    units = "|".join(_UNITS)
     return rf"{number}(?:[,x]{number}[,x]{number})?\s*(?:{units})"
 
 

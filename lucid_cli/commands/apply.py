@@ -25,14 +25,16 @@ from lucid_cli.types import FileName
 
 EPILOG = """\b
 Examples:
-  lucid-conv3d apply scan.nii.gz -o smooth.nii.gz --kernel gaussian --sigma 1.5mm
+  lucid-conv3d apply scan.nii.gz -o out.nii.gz --kernel gaussian --sigma 1.5mm
   lucid-conv3d apply scan.nii.gz -o edges.nii.gz --kernel sobel --axis z
-  lucid-conv3d apply scan.nii.gz -o features.nii --out-channels 4 --kernel-size 3 --stride 2 --padding 1
-  lucid-conv3d apply scans --out-dir smooth --kernel gaussian --fwhm 6mm --jobs 0 --skip-existing
+  lucid-conv3d apply scan.nii.gz -o out.nii --out-channels 4 --kernel-size 3
+  lucid-conv3d apply scans --out-dir smooth --kernel gaussian --fwhm 6mm -J 0
 """
 
 
-@click.command(name="apply", cls=SectionedCommand, epilog=EPILOG)
+@click.command(
+    name="apply", cls=SectionedCommand, short_help="Convolve volumes with a named kernel or weights.", epilog=EPILOG
+)
 @click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, BIDS, CONFIG, TALK, DEBUG)
 @click.pass_context

@@ -10,16 +10,16 @@ from lucid_cli.types import FileName, Number
 EPILOG = """\b
 Examples:
   lucid-conv3d compare result.nii.gz expected.nii.gz
-  lucid-conv3d compare result.nii.gz expected.nii.gz --rtol 1e-5 --atol 1e-6 --ignore dtype,header
+  lucid-conv3d compare result.nii.gz expected.nii.gz --rtol 1e-5
   lucid-conv3d compare result.nii.gz expected.nii.gz --json
 """
 
 
-@click.command(name="compare", epilog=EPILOG)
+@click.command(name="compare", short_help="Say whether two volumes are the same.", epilog=EPILOG)
 @click.argument("a", type=FileName())
 @click.argument("b", type=FileName())
-@click.option("--rtol", type=Number(0), default=0, help="Values are the same up to atol + rtol |b|. Default 0.")
-@click.option("--atol", type=Number(0), default=0, help="See --rtol; in the units of the values. Default 0.")
+@click.option("--rtol", type=Number(0), default=0, show_default=True, help="Values are the same up to atol + rtol |b|.")
+@click.option("--atol", type=Number(0), default=0, show_default=True, help="See --rtol; in the units of the values.")
 @click.option("--ignore", multiple=True, metavar="PART[,PART]", help="Parts to leave out; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @with_options(DEBUG)

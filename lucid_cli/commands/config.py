@@ -9,7 +9,8 @@ from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, with_options
 from lucid_cli.types import FileName
 
-YAML = offers.files(".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
+YAML = offers.files(*SUFFIXES)
 INIT_EPILOG = """\b
 Examples:
   lucid-conv3d config init
@@ -30,12 +31,19 @@ Examples:
 """
 
 
-@click.group(name="config", cls=SuggestingGroup, epilog=GROUP_EPILOG)
+@click.group(
+    name="config",
+    cls=SuggestingGroup,
+    implied="check",
+    implies=lambda word: word.lower().endswith(SUFFIXES),
+    short_help="Begin, check or describe a YAML configuration.",
+    epilog=GROUP_EPILOG,
+)
 def command() -> None:
     """Begin a YAML configuration for --config, check one, or describe what one may hold."""
 
 
-@command.command(epilog=INIT_EPILOG)
+@command.command(short_help="Print a commented configuration to begin with.", epilog=INIT_EPILOG)
 @click.argument("scan", required=False, type=FileName())
 @click.option(
     "-o", "--output", type=FileName(YAML, written=True), metavar="FILE.yaml", help="A file instead of stdout."
@@ -55,11 +63,11 @@ def init(scan: str | None, output: str | None, overwrite: bool, debug: bool) -> 
     if output is None:
         data(text)
     else:
-        target = check_target(Path(output), protect(config_start.files(scan)), overwrite)
+        target = check_target(Path(output), protect(config_start.files(scan)), overwrite, skips=False)
         write_bytes(target, text.encode(), overwrite)
 
 
-@command.command(epilog=CHECK_EPILOG)
+@command.command(short_help="Say everything that is wrong with a configuration.", epilog=CHECK_EPILOG)
 @click.argument("file", type=FileName(YAML), metavar="FILE.yaml")
 @click.argument("scan", required=False, type=FileName())
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON, too.")
@@ -81,7 +89,7 @@ def check(file: str, scan: str | None, as_json: bool, debug: bool) -> int:  # no
     return 2 if done.mistakes else 0
 
 
-@command.command(epilog=SCHEMA_EPILOG)
+@command.command(short_help="Print the JSON Schema of a configuration.", epilog=SCHEMA_EPILOG)
 @with_options(DEBUG)
 def schema(debug: bool) -> None:  # noqa: ARG001
     """Print the JSON Schema (draft 2020-12) of a configuration, for editors and other programs."""

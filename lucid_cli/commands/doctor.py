@@ -13,7 +13,7 @@ Examples:
 """
 
 
-@click.command(name="doctor", epilog=EPILOG)
+@click.command(name="doctor", short_help="Look for what is wrong with this installation.", epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @with_options(DEBUG)
 def command(as_json: bool, **_: Any) -> int:

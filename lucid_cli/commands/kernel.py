@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from lucid_cli import offers
+from lucid_cli import names, offers
 from lucid_cli.groups import SuggestingGroup
 from lucid_cli.options import DEBUG, KERNEL, option, with_options
 from lucid_cli.settings import Settings
-from lucid_cli.types import Choice, FileName, LengthType, Word
+from lucid_cli.types import Choice, FileName, LengthType, NestedList
 
 LIST_EPILOG = """\b
 Examples:
@@ -23,7 +23,7 @@ Examples:
 SAVE_EPILOG = """\b
 Examples:
   lucid-conv3d kernel save hessian --sigma 1.5vox -o hessian.npz
-  lucid-conv3d kernel save sphere --radius 4mm --spacing 2,1,1mm -o ball.nii.gz
+  lucid-conv3d kernel save sphere --radius 4mm --spacing 2,1,1mm -o ball.nii
 """
 GROUP_EPILOG = """\b
 Examples:
@@ -37,12 +37,19 @@ MADE_FOR = [
 OVERWRITE = option("run", "--overwrite", "--force", is_flag=True, help="Replace an existing file.")
 
 
-@click.group(name="kernel", cls=SuggestingGroup, epilog=GROUP_EPILOG)
+@click.group(
+    name="kernel",
+    cls=SuggestingGroup,
+    implied="show",
+    implies=names.KERNEL.legal.__contains__,
+    short_help="List, show and save named kernels and weights.",
+    epilog=GROUP_EPILOG,
+)
 def command() -> None:
     """List the named kernels; show or save the taps of one, or of a file of weights."""
 
 
-@command.command(name="list", epilog=LIST_EPILOG)
+@command.command(name="list", short_help="List the named kernels and their options.", epilog=LIST_EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @with_options(DEBUG)
 def list_(as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by `show_trace`
@@ -53,8 +60,8 @@ def list_(as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by `show_t
     data(kernel_report.listing_json() if as_json else kernel_report.listing())
 
 
-@command.command(epilog=SHOW_EPILOG)
-@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
+@command.command(short_help="Show the taps of a kernel or a file of weights.", epilog=SHOW_EPILOG)
+@click.argument("kernel", type=NestedList(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with all taps.")
 @click.option(
     "--plot",
@@ -81,8 +88,8 @@ def show(kernel: str, as_json: bool, plot: str | None, **params: Any) -> None:
     data(kernel_report.dump(found) if as_json else kernel_report.table(found))
 
 
-@command.command(epilog=SAVE_EPILOG)
-@click.argument("kernel", type=Word(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
+@command.command(short_help="Save a kernel, or weights in another format.", epilog=SAVE_EPILOG)
+@click.argument("kernel", type=NestedList(), shell_complete=offers.kernels_or_weights, metavar="NAME|FILE[:KEY]")
 @click.option(
     "-o",
     "--output",

@@ -15,7 +15,7 @@ Examples:
 """
 
 
-@click.command(name="merge", epilog=EPILOG)
+@click.command(name="merge", short_help="Join the reports of the shards of a batch.", epilog=EPILOG)
 @click.argument("reports", nargs=-1, required=True, type=FileName(offers.files(".json")), metavar="REPORT...")
 @click.option(
     "-o",
@@ -43,7 +43,7 @@ def command(reports: tuple[str, ...], output: str, overwrite: bool, **_: Any) ->
     if output == "-":
         data(content)
     else:
-        write_bytes(check_target(Path(output), protect(paths), overwrite), content.encode(), overwrite)
+        write_bytes(check_target(Path(output), protect(paths), overwrite, skips=False), content.encode(), overwrite)
     failed = [item for item in found["items"] if item["status"] == "failed"]
     for item in failed:
         say(f"Error: {item['error']}")

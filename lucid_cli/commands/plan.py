@@ -30,7 +30,9 @@ Examples:
 """
 
 
-@click.command(name="plan", cls=SectionedCommand, epilog=EPILOG)
+@click.command(
+    name="plan", cls=SectionedCommand, short_help="Show what apply would do, from the headers alone.", epilog=EPILOG
+)
 @click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print the shape report as JSON.")
 @with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, PLANNING, BIDS, CONFIG, TALK, DEBUG)

@@ -16,7 +16,7 @@ Examples:
 """
 
 
-@click.command(name="preview", epilog=EPILOG)
+@click.command(name="preview", short_help="Draw a scan and its result as a picture.", epilog=EPILOG)
 @click.argument("before", type=FileName(), metavar="IN")
 @click.argument("after", required=False, type=FileName(), metavar="[OUT]")
 @click.option(

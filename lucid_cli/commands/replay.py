@@ -14,11 +14,11 @@ Examples:
 """
 
 
-@click.command(name="replay", epilog=EPILOG)
+@click.command(name="replay", short_help="Make an output again from its provenance; compare.", epilog=EPILOG)
 @click.argument("output", type=FileName(), metavar="OUTPUT")
 @click.option("--input", "given", type=FileName(), metavar="INPUT", help="The input, where it has moved since.")
-@click.option("--rtol", type=Number(0), default=0, help="Values are the same up to atol + rtol |b|. Default 0.")
-@click.option("--atol", type=Number(0), default=0, help="See --rtol; in the units of the values. Default 0.")
+@click.option("--rtol", type=Number(0), default=0, show_default=True, help="Values are the same up to atol + rtol |b|.")
+@click.option("--atol", type=Number(0), default=0, show_default=True, help="See --rtol; in the units of the values.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @with_options(TALK[:1], DEBUG)
 def command(output: str, given: str | None, rtol: float, atol: float, as_json: bool, progress: str, **_: Any) -> int:

@@ -12,11 +12,11 @@ EPILOG = """\b
 Examples:
   lucid-conv3d sample phantom -o phantom.nii.gz
   lucid-conv3d sample ramp -o ramp.npy --shape 32,48,64
-  lucid-conv3d sample noise -o noise.h5:/raw/noise --shape 32 --channels 2 --seed 7
+  lucid-conv3d sample noise -o noise.h5:/raw/noise --shape 32 --seed 7
 """
 
 
-@click.command(name="sample", epilog=EPILOG)
+@click.command(name="sample", short_help="Write a synthetic volume to try things with.", epilog=EPILOG)
 @click.argument("kind", type=names.SAMPLE, default="phantom", metavar=f"[{'|'.join(names.SAMPLE.legal)}]")
 @click.option(
     "-o",

@@ -42,7 +42,7 @@ def preview(
     if sum(spec.is_pipe for spec in specs) > 1:
         raise ArgumentError("stdin can be read only once; name a file")
     read = [one for spec in specs if spec.suffix for one in format_of(spec).files_read(spec)]
-    target = check_target(path, protect(read), overwrite)
+    target = check_target(path, protect(read), overwrite, skips=False)
     require("matplotlib", "viz")
     with ExitStack() as stack:
         sources = [opened(spec, stack) for spec in specs]

@@ -23,7 +23,9 @@ def make(sigma: Vector | None = None, fwhm: Vector | None = None, truncate: floa
 
 def widths(name: str, sigma: Vector | None, fwhm: Vector | None) -> Vector:
     """Return the standard deviation in voxels, of a kernel that takes either `sigma` or `fwhm`."""
-    if (sigma is None) == (fwhm is None):
+    if sigma is not None and fwhm is not None:
+        raise ArgumentError(f"the kernel {name!r} takes either sigma or fwhm: both are given; leave one")
+    if sigma is None and fwhm is None:
         raise ArgumentError(f"the kernel {name!r} needs its width: give either sigma or fwhm, such as --sigma 1.5mm")
     if sigma is not None:
         return sigma

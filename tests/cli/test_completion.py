@@ -29,7 +29,10 @@ SECONDS = 20
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 
 
-PADDING_MODE = "--padding-mode\tOr reflect, replicate, circular, symmetric, renormalize; a named kernel has replicate."
+PADDING_MODE = (
+    "--padding-mode\tOutside: zeros, reflect, replicate, circular, symmetric, renormalize; "
+    "a named kernel has replicate."
+)
 RE_MODES = [f"layer.padding_mode={mode}" for mode in ("reflect", "replicate", "renormalize")]
 
 

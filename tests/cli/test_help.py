@@ -147,3 +147,11 @@ def test_a_slip_is_met_with_a_suggestion(folder, args, words):
     assert result.err.count("\n") == 1
     for word in words:
         assert word in result.err
+
+
+@pytest.mark.parametrize("words", ((), *(words for words, _ in EVERY)), ids=" ".join)
+def test_help_fits_80_columns_whole(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = ok(*words, "--help").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "..." not in shown.partition("\nCommands:\n")[2]

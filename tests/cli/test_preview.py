@@ -350,7 +350,7 @@ def test_an_existing_picture_and_an_input_are_not_overwritten(folder):
         ("a.nii", 2, "Missing option '-o'"),
         ("a.nii -o no/a.png", 4, "its folder no does not exist"),
         ("a.nii -o a.png --at 7,2,2", 2, "--at 7,2,2: lies outside a.nii; legal: voxels D,H,W from 0,0,0 to 6,5,4"),
-        ("a.nii -o a.png --at 2,2", 2, "'2,2' is not an integer of at least 0 or three (D,H,W)"),
+        ("a.nii -o a.png --at 2,2", 2, "'2,2' is two numbers; give one or three (D,H,W)"),
         ("a.nii -o a.png --window 5", 2, "'5' is not two numbers (LOW,HIGH)"),
         ("a.nii -o a.png --window 5,-5", 2, "--window 5,-5: the first value is black, the second, larger, white"),
         ("a.nii -o a.png --volume 1", 2, "--volume 1: a.nii has 1 volume; legal: 0"),

@@ -100,7 +100,7 @@ class TestMake:
     def test_a_folder_without_scans_is_refused(self, folder):
         done = make("IN=nowhere")
         assert done.returncode == 2
-        assert "no .nii.gz in nowhere" in done.stderr
+        assert "no .nii.gz in nowhere itself (its subfolders are not searched)" in done.stderr
 
 
 def parallel(*words):
@@ -127,6 +127,13 @@ class TestParallel:
         assert parallel("scans").returncode == 2
         assert parallel("nowhere", "out", *LAYER).returncode == 3
         assert not Path("out").exists()
+
+    def test_a_folder_without_scans_is_refused(self, scans):
+        Path("above").mkdir()
+        Path("scans").rename("above/scans")
+        done = parallel("above", "out", *LAYER)
+        assert (done.returncode, Path("out").exists()) == (3, False)
+        assert "no .nii.gz in above itself (its subfolders are not searched)" in done.stderr
 
 
 def task(index, count, *words):

@@ -54,7 +54,9 @@ def test_every_command_tells_all_that_it_takes(words):
     assert described["path"] == ["lucid-conv3d", *words]
     assert described["examples"] == examples(command)
     told = {flag for one in described["options"] for flag in (*one["flags"], *one["off_flags"])}
-    assert told >= {flag for param in command.params if isinstance(param, click.Option) for flag in param.opts}
+    assert told >= {
+        flag for param in command.params if isinstance(param, click.Option) and not param.hidden for flag in param.opts
+    }
     assert told >= {"--help", "--json-usage"}
     assert all(set(one) == VALUE and one["type"] in TYPES for one in described["arguments"])
     assert all(set(one) == OPTION and one["type"] in TYPES for one in described["options"])

@@ -55,6 +55,31 @@ def test_what_is_no_length(text, words):
         Length.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    (
+        ("1.5MM", "its unit has small letters"),
+        ("2Vox", "its unit has small letters"),
+        ("4mm,4mm,4mm", "the unit stands once, behind the last number"),
+        ("2vox x 2vox x 2vox", "the unit stands once, behind the last number"),
+        ("4,4,4mm,", "no number stands behind its last comma"),
+        ("4,4,mm", "no number stands behind its last comma"),
+        ("1,5mm", "two numbers are neither one nor three .D,H,W., and decimals have a point"),
+        ("-3mm", "it is negative"),
+        ("2,-2,2vox", "it is negative"),
+    ),
+)
+def test_a_common_slip_is_told_with_what_is_legal(text, words):
+    with pytest.raises(ArgumentError, match=f"{text!r} is not a length: {words}; write it like 1.5mm"):
+        Length.parse(text)
+
+
+@pytest.mark.parametrize("text", ("vox", "3 4 5mm", "nanmm", "", "3,5,3,5mm", "3vo x"))
+def test_what_is_no_slip_is_told_without(text):
+    with pytest.raises(ArgumentError, match=f"{text!r} is not a length: write it like"):
+        Length.parse(text)
+
+
 @given(st.tuples(*[st.floats(0.001, 1000)] * 3), st.sampled_from(("mm", "um", "nm", "vox")))
 def test_a_length_reads_back_what_it_prints(values, unit):
     values = tuple(float(f"{value:.10g}") for value in values)
