@@ -2,15 +2,15 @@
 
 import itertools
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lucid_cli.mask import Mask, open_mask
+from lucid_cli.place import placed
 from lucid_cli.settings import Settings
 from lucid_cli.volumes import Reading, Source, VolumeInfo
-from lucid_core.geometry import affine_of, rescale
 from lucid_core.intensity import Intensity, ScaledReader, Scaling, measure
 from lucid_core.masked import MaskedReader
 from lucid_core.normalization import Normalization
@@ -32,11 +32,13 @@ class Inputs:
     """The ways chosen to read the input, and the mask where there is one."""
     scalings: list[list[Scaling]] = field(default_factory=list)
     """Of each channel of each volume, once `measure` has been called."""
+    notes: tuple[str, ...] = ()
+    """What is warned of besides."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the headers are warned of."""
-        return self.source.warnings + (self.mask.source.warnings if self.mask else ())
+        """What the headers are warned of, and `notes`."""
+        return self.source.warnings + (self.mask.source.warnings if self.mask else ()) + self.notes
 
     def ways(self, batch: int) -> list[tuple[Reading, ...]]:
         """Return the ways to read what `readings` shall hold, for so many volumes, the best first."""
@@ -112,12 +114,3 @@ def open_inputs(
         normalization = Normalization(mask is not None, missing, settings.outside or 0.0)
     intensity = None if settings.normalize is None else Intensity.parse(settings.normalize)
     return Inputs(source, roles, mask, intensity, normalization)
-
-
-def placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
-    """Return the input's info with the spacing that `--spacing` says."""
-    if settings.spacing is None:
-        return info
-    spacing = settings.spacing.millimetres()
-    affine = affine_of(spacing) if info.affine is None else rescale(info.affine, spacing)
-    return replace(info, spacing=spacing, affine=affine)
