@@ -1,13 +1,13 @@
 """A named kernel from its options: lengths become voxels with the spacing of the volume that it meets."""
 
 from dataclasses import dataclass, fields
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid_cli.settings import Settings
-from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels, named_kernel, taps
 from lucid_core.units import Length, Spacing
@@ -68,6 +68,8 @@ def made(settings: Settings, spacing: Spacing | None) -> Kernel:
     """Make the kernel that the settings name, for a volume with this spacing."""
     kernel = named_kernel(str(settings.kernel))
     options = {name: _in_voxels(name, value, spacing) for name, value in given_options(settings).items()}
+    if "axis" in kernel.options:
+        options = {"axis": signature(kernel.make).parameters["axis"].default} | options
     filters = taps(kernel.name, **options)
     return Kernel(kernel.name, options, filters if filters.ndim == 4 else filters[np.newaxis], kernel.pools)
 
@@ -80,9 +82,11 @@ def given_options(settings: Settings) -> dict[str, Any]:
 
 
 def _in_voxels(name: str, value: Any, spacing: Spacing | None) -> Any:
-    """Return an option as `taps` takes it: lengths in voxels, exact but for whole sizes, and orders as three."""
-    if name == "order":
-        return triple("order", value, 0)
+    """Return an option as `taps` takes it: lengths in voxels, exact but for whole sizes; one order alone is refused."""
+    if name == "order" and isinstance(value, int):
+        raise ArgumentError(
+            f"--order {value}: a derivative needs its order along each of D, H, W; give three, such as 0,0,{value or 1}"
+        )
     if not isinstance(value, Length):
         return value
     d, h, w = value.voxels(spacing)

@@ -221,3 +221,24 @@ def test_what_is_wrong_is_said(folder, words, code, said):
     result = run("kernel", *words.split())
     assert (result.code, said in result.err) == (code, True), result.err
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    (
+        ("sobel", "sobel along x (W), 3x3x3"),
+        ("central --axis D", "central along z (D), 3x1x1"),
+        ("prewitt --axis y", "prewitt along y (H), 3x3x3"),
+        ("derivative --sigma 1vox --order 0,0,1", "derivative of order 0,0,1, 9x9x9"),
+    ),
+)
+def test_the_table_says_along_what_a_derivative_is(scan, words, line):
+    assert f"    kernel  {line} voxels" in ok("plan", scan, "--kernel", *words.split()).out
+
+
+def test_one_order_for_three_axes_is_refused(scan):
+    words = ("--kernel", "derivative", "--sigma", "1vox")
+    result = run("apply", scan, "-o", "out.npy", *words, "--order", "1")
+    assert result.code == 2
+    assert "give three, such as 0,0,1" in result.err
+    ok("apply", scan, "-o", "out.npy", *words, "--order", "1,1,1")
