@@ -194,7 +194,7 @@ def _fill(
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)
         with job.stopwatch.stage("read"):
-            job.inputs.finish()
+            job.inputs.finish(folder)
         closing.enter_context(job.stopwatch.stage("write"))
     return statistics
 
