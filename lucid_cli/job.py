@@ -90,7 +90,7 @@ def prepare(
     layer = recipe.build(shape[1], info.spacing, dtype)
     checked_outside(settings.outside or 0.0, dtype)
     inputs = open_inputs(settings, source, roles, info, shape[2:], stack)
-    inputs.notes = losses(info, out, SUFFIXES[out.suffix]) if out else ()
+    inputs.notes = layer.warnings + (losses(info, out, SUFFIXES[out.suffix]) if out else ())
     problem = layer.problem(shape, inputs.normalization)
     if settings.bids and problem.out_channels > 1:
         raise ArgumentError(f"--bids: BIDS has no name for a map of {problem.out_channels} channels; leave it out")

@@ -40,6 +40,11 @@ class Kernel:
         """The stride, unless another is said."""
         return self.size if self.pools else 1
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether it is one tap of 1: every voxel comes out as it was."""
+        return bool(self.bank.size == 1 and self.bank.item() == 1)
+
     def to_json(self) -> dict[str, Any]:
         """Return what the report holds: sizes in voxels along D, H, W; a list a filter where there are several."""
         sums, centres = [float(one.sum()) for one in self.bank], [centre(one) for one in self.bank]
@@ -72,6 +77,16 @@ def made(settings: Settings, spacing: Spacing | None) -> Kernel:
         options = {"axis": signature(kernel.make).parameters["axis"].default} | options
     filters = taps(kernel.name, **options)
     return Kernel(kernel.name, options, filters if filters.ndim == 4 else filters[np.newaxis], kernel.pools)
+
+
+def too_narrow(settings: Settings, kernel: Kernel) -> tuple[str, ...]:
+    """Return a warning of a kernel whose lengths are below a voxel, unless one that does nothing was asked for."""
+    asked = kernel.name == "identity" or (settings.size is not None and settings.size.unit == "vox")
+    if asked or not kernel.changes_nothing:
+        return ()
+    said = [(name, value) for name, value in given_options(settings).items() if isinstance(value, Length)]
+    lengths = "".join(f" --{name} {value}" for name, value in said)
+    return (f"--kernel {kernel.name}{lengths}: the kernel is one voxel: it changes nothing; give a greater length",)
 
 
 def given_options(settings: Settings) -> dict[str, Any]:

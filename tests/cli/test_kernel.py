@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lucid_core.kernels import kernels, taps
-from tests.cli.conftest import contents, make_volume, noise, ok, run, save_weights
+from tests.cli.conftest import contents, make_nifti, make_volume, noise, ok, read_volume, run, save_weights
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -242,3 +242,31 @@ def test_one_order_for_three_axes_is_refused(scan):
     assert result.code == 2
     assert "give three, such as 0,0,1" in result.err
     ok("apply", scan, "-o", "out.npy", *words, "--order", "1,1,1")
+
+
+class TestKernelsOfOneVoxel:
+    SCAN = "scan.nii"
+
+    @pytest.fixture(autouse=True)
+    def placed(self, folder):
+        make_nifti(folder / self.SCAN, noise(5, 6, 7).T, sform=np.eye(4))
+
+    @pytest.mark.parametrize(
+        "words", ("gaussian --fwhm 0.1mm", "sphere --radius 0.3mm", "box --size 0.4mm", "meanpool --size 0.4mm")
+    )
+    def test_that_they_change_nothing_is_said(self, words):
+        told = ok("apply", self.SCAN, "-o", "out.nii", "--kernel", *words.split(), "--overwrite").err
+        warning = f"Warning: --kernel {words}: the kernel is one voxel: it changes nothing"
+        assert told.count(warning) == 1
+        np.testing.assert_array_equal(read_volume("out.nii"), noise(5, 6, 7))
+
+    @pytest.mark.parametrize(
+        "words", ("identity", "box --size 1vox", "gaussian --fwhm 1.5mm", "box --size 1,1,2mm", "sphere --radius 1mm")
+    )
+    def test_nothing_is_said_of_others(self, words):
+        assert "Warning" not in ok("apply", self.SCAN, "-o", "out.nii", "--kernel", *words.split()).err
+
+    def test_a_layer_is_named(self, folder):
+        (folder / "c.yaml").write_text("layers: [relu, {kernel: gaussian, sigma: 0.1mm}]")
+        told = ok("plan", self.SCAN, "--config", "c.yaml").err
+        assert "Warning: layer 2: --kernel gaussian --sigma 0.1mm: the kernel is one voxel" in told
