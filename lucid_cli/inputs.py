@@ -2,16 +2,19 @@
 
 import itertools
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lucid_cli.mask import Mask, open_mask
+from lucid_cli.place import placed
 from lucid_cli.settings import Settings
 from lucid_cli.volumes import Reading, Source, VolumeInfo
-from lucid_core.geometry import affine_of, rescale
-from lucid_core.intensity import Intensity, ScaledReader, Scaling, measure
+from lucid_core.errors import ShapeError
+from lucid_core.intensity import Intensity, ScaledReader, Scaling, measure, pieces
 from lucid_core.masked import MaskedReader
 from lucid_core.normalization import Normalization
 from lucid_core.regions import Triple
@@ -32,11 +35,15 @@ class Inputs:
     """The ways chosen to read the input, and the mask where there is one."""
     scalings: list[list[Scaling]] = field(default_factory=list)
     """Of each channel of each volume, once `measure` has been called."""
+    notes: tuple[str, ...] = ()
+    """What is warned of besides."""
+    _masked: MaskedReader | None = None
+    """The reader that saw the mask, where one did."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the headers are warned of."""
-        return self.source.warnings + (self.mask.source.warnings if self.mask else ())
+        """What the headers are warned of, and `notes`."""
+        return self.source.warnings + (self.mask.source.warnings if self.mask else ()) + self.notes
 
     def ways(self, batch: int) -> list[tuple[Reading, ...]]:
         """Return the ways to read what `readings` shall hold, for so many volumes, the best first."""
@@ -64,7 +71,10 @@ class Inputs:
             reader = ScaledReader(reader, self.scalings)
         if self.normalization is None or not self.normalization.of_voxels:
             return reader
-        return MaskedReader(reader, self.normalization, self._mask_reader(folder) if self.normalization.mask else None)
+        self._masked = MaskedReader(
+            reader, self.normalization, self._mask_reader(folder) if self.normalization.mask else None
+        )
+        return self._masked
 
     def _source_reader(self, folder: Path) -> VolumeReader:
         return self.source.reader(self.roles, self.readings[0], folder)
@@ -72,11 +82,26 @@ class Inputs:
     def _mask_reader(self, folder: Path) -> VolumeReader | None:
         return self.mask.source.reader(self.mask.roles, self.readings[1], folder) if self.mask else None
 
-    def finish(self) -> None:
-        """Check, after the last read, that the files were whole and did not change meanwhile."""
+    def finish(self, folder: Path) -> None:
+        """Check, after the last read, that the files were whole, did not change, and that the mask holds something."""
         self.source.finish()
-        if self.mask is not None:
-            self.mask.source.finish()
+        if self.mask is None:
+            return
+        if not (self._masked and self._masked.found):
+            self._check_mask(folder)
+        self.mask.source.finish()
+
+    def _check_mask(self, folder: Path) -> None:
+        """Raise `ShapeError` where nothing lies inside the mask: read again, as a run may have read a part of it."""
+        reader = self._mask_reader(folder)
+        assert self.mask is not None
+        assert reader is not None
+        parts = pieces(reader, None, 0, np.float32, self.readings[1].grain[0])
+        if not any(bool((np.abs(values) > 0).any()) for values, _ in parts):
+            raise ShapeError(
+                f"the mask {self.mask.info.path} holds no voxel that is not 0 or NaN, so that nothing counts; "
+                "give the mask of this input, or leave --mask out"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return what the report says of a mask, missing voxels and scaling; nothing where there is none."""
@@ -112,12 +137,3 @@ def open_inputs(
         normalization = Normalization(mask is not None, missing, settings.outside or 0.0)
     intensity = None if settings.normalize is None else Intensity.parse(settings.normalize)
     return Inputs(source, roles, mask, intensity, normalization)
-
-
-def placed(info: VolumeInfo, settings: Settings) -> VolumeInfo:
-    """Return the input's info with the spacing that `--spacing` says."""
-    if settings.spacing is None:
-        return info
-    spacing = settings.spacing.millimetres()
-    affine = affine_of(spacing) if info.affine is None else rescale(info.affine, spacing)
-    return replace(info, spacing=spacing, affine=affine)

@@ -13,13 +13,14 @@ from lucid_cli import axes
 from lucid_cli.budget import check_disk, make_plan
 from lucid_cli.compression import check_compression
 from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of, parse_spec
-from lucid_cli.inputs import Inputs, open_inputs, placed
+from lucid_cli.inputs import Inputs, open_inputs
 from lucid_cli.journal import hash_values
 from lucid_cli.layer import Layer, Recipe
 from lucid_cli.layers import Layers, LayersRecipe, described
 from lucid_cli.opening import opened
 from lucid_cli.origin import Read, provenance, read_by
 from lucid_cli.output import Replacement, filled, make_folder, temporaries, write_bytes
+from lucid_cli.place import carried, losses, placed
 from lucid_cli.provenance import sidecar, sidecar_path, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
@@ -91,6 +92,7 @@ def prepare(
     layer = recipe.build(shape[1], info.spacing, dtype)
     checked_outside(settings.outside or 0.0, dtype)
     inputs = open_inputs(settings, source, roles, info, shape[2:], stack)
+    inputs.notes = layer.warnings + (losses(info, out, SUFFIXES[out.suffix]) if out else ())
     problem = layer.problem(shape, inputs.normalization)
     if settings.bids and problem.out_channels > 1:
         raise ArgumentError(f"--bids: BIDS has no name for a map of {problem.out_channels} channels; leave it out")
@@ -106,6 +108,7 @@ def prepare(
 
 def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: Problem, out: Spec) -> Target:
     format_name = SUFFIXES[out.suffix]
+    affine = carried(info, format_name)
     check_compression(PIPE if out.is_pipe else out.suffix, settings.compression)
     return Target(
         shape=problem.out_shape,
@@ -114,7 +117,7 @@ def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, pr
         problem=problem,
         source=source,
         spacing=None if info.spacing is None else scaled(info.spacing, problem),
-        affine=None if info.affine is None else info.affine @ grid_transform(problem),
+        affine=None if affine is None else affine @ grid_transform(problem),
         input_spacing=None if settings.spacing is None else settings.spacing.millimetres(),
         compression=settings.compression,
         chunks=None if settings.chunks is None else triple("chunks", settings.chunks, 1),
@@ -205,7 +208,7 @@ def _fill(
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)
         with job.stopwatch.stage("read"):
-            job.inputs.finish()
+            job.inputs.finish(folder)
         closing.enter_context(job.stopwatch.stage("write"))
     return statistics
 

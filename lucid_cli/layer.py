@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 import lucid_core
-from lucid_cli.named import given_options, made, rounded
+from lucid_cli.named import given_options, made, rounded, too_narrow
 from lucid_cli.output import check_memory
 from lucid_cli.settings import Settings, Sizes
 from lucid_cli.weights import Weights, is_list, load, split
@@ -40,6 +40,8 @@ class Layer:
     device: str
     kernel: dict[str, Any] | None = None
     """What the report says of a named kernel."""
+    warnings: tuple[str, ...] = ()
+    """What is to be said of the kernel."""
 
     @property
     def filters(self) -> list[Filters]:
@@ -140,7 +142,7 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
     check_memory(channels * kernel.bank.nbytes, "the kernel, once a channel,")
     weight = np.tile(rounded(kernel.bank, dtype)[:, np.newaxis], (channels, 1, 1, 1, 1))
     layer = _layer(settings, weight, None, channels, "valid" if kernel.pools else "same", "replicate", kernel.stride)
-    return replace(layer, kernel=kernel.to_json())
+    return replace(layer, kernel=kernel.to_json(), warnings=too_narrow(settings, kernel))
 
 
 def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer:

@@ -44,6 +44,16 @@ class Layers:
         """Weights and biases of the convolutions."""
         return [pair for part in self.parts if isinstance(part, Layer) for pair in part.filters]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of the kernels of the convolutions, each with the number of its layer."""
+        return tuple(
+            f"layer {number}: {warning}"
+            for number, part in enumerate(self.parts, start=1)
+            if isinstance(part, Layer)
+            for warning in part.warnings
+        )
+
     def problem(self, shape: Shape5, normalization: Normalization | None = None) -> Stack:  # noqa: ARG002 - has none
         """Join the layers with an input of shape (N, C, D, H, W)."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lucid_cli.formats import parse_spec
 from lucid_cli.opening import check_input, opened
+from lucid_cli.place import carried
 from lucid_cli.volumes import Reading, Source, VolumeInfo, five_shape
 from lucid_core.errors import ArgumentError, ShapeError
 from lucid_core.geometry import Affine, corner_distance, spacing_of
@@ -47,7 +48,8 @@ def open_mask(text: str, info: VolumeInfo, placed: Any, size: Triple, stack: Exi
             f"the mask {text} has {_sizes(shape)} voxels (N, C, D, H, W), the input {info.path} needs one volume of "
             f"{_sizes(size)} (D, H, W){_turned(shape[2:], size)}"
         )
-    if found.affine is not None and info.affine is not None and (distance := apart(found.affine, info.affine, size)):
+    affine, of_input = carried(found, info.format), carried(info, found.format)
+    if affine is not None and of_input is not None and (distance := apart(affine, of_input, size)):
         raise ShapeError(
             f"the mask {text} lies elsewhere than the input {info.path}: their grids are up to {distance:.3g} mm "
             "apart in the world; bring the mask onto the grid of the input first"

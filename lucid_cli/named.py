@@ -1,13 +1,13 @@
 """A named kernel from its options: lengths become voxels with the spacing of the volume that it meets."""
 
 from dataclasses import dataclass, fields
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid_cli.settings import Settings
-from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels, named_kernel, taps
 from lucid_core.units import Length, Spacing
@@ -40,6 +40,11 @@ class Kernel:
         """The stride, unless another is said."""
         return self.size if self.pools else 1
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether it is one tap of 1: every voxel comes out as it was."""
+        return bool(self.bank.size == 1 and self.bank.item() == 1)
+
     def to_json(self) -> dict[str, Any]:
         """Return what the report holds: sizes in voxels along D, H, W; a list a filter where there are several."""
         sums, centres = [float(one.sum()) for one in self.bank], [centre(one) for one in self.bank]
@@ -68,8 +73,20 @@ def made(settings: Settings, spacing: Spacing | None) -> Kernel:
     """Make the kernel that the settings name, for a volume with this spacing."""
     kernel = named_kernel(str(settings.kernel))
     options = {name: _in_voxels(name, value, spacing) for name, value in given_options(settings).items()}
+    if "axis" in kernel.options:
+        options = {"axis": signature(kernel.make).parameters["axis"].default} | options
     filters = taps(kernel.name, **options)
     return Kernel(kernel.name, options, filters if filters.ndim == 4 else filters[np.newaxis], kernel.pools)
+
+
+def too_narrow(settings: Settings, kernel: Kernel) -> tuple[str, ...]:
+    """Return a warning of a kernel whose lengths are below a voxel, unless one that does nothing was asked for."""
+    asked = kernel.name == "identity" or (settings.size is not None and settings.size.unit == "vox")
+    if asked or not kernel.changes_nothing:
+        return ()
+    said = [(name, value) for name, value in given_options(settings).items() if isinstance(value, Length)]
+    lengths = "".join(f" --{name} {value}" for name, value in said)
+    return (f"--kernel {kernel.name}{lengths}: the kernel is one voxel: it changes nothing; give a greater length",)
 
 
 def given_options(settings: Settings) -> dict[str, Any]:
@@ -80,9 +97,11 @@ def given_options(settings: Settings) -> dict[str, Any]:
 
 
 def _in_voxels(name: str, value: Any, spacing: Spacing | None) -> Any:
-    """Return an option as `taps` takes it: lengths in voxels, exact but for whole sizes, and orders as three."""
-    if name == "order":
-        return triple("order", value, 0)
+    """Return an option as `taps` takes it: lengths in voxels, exact but for whole sizes; one order alone is refused."""
+    if name == "order" and isinstance(value, int):
+        raise ArgumentError(
+            f"--order {value}: a derivative needs its order along each of D, H, W; give three, such as 0,0,{value or 1}"
+        )
     if not isinstance(value, Length):
         return value
     d, h, w = value.voxels(spacing)

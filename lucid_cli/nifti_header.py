@@ -269,6 +269,8 @@ def _carry_time(header: Header, source: Header, target: Target) -> None:
 def _new_space(header: Header, target: Target) -> None:
     header.set_xyzt_units("mm", "unknown")
     if target.affine is None:
+        if target.spacing is not None:
+            header["pixdim"][1:4] = target.spacing[::-1]
         return
     header.set_sform(target.affine, code=2)
     try:

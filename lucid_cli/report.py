@@ -164,12 +164,20 @@ def _layer_line(layer: dict[str, Any]) -> str:
 
 def _kernel_line(kernel: dict[str, Any]) -> str:
     """Return what a named kernel is in voxels; sums and centres of a bank only where all are the same."""
-    parts = [kernel["name"], f"{'x'.join(map(str, kernel['size']))} voxels"]
+    parts = [kernel["name"] + _direction(kernel["options"]), f"{'x'.join(map(str, kernel['size']))} voxels"]
     several = isinstance(kernel["sum"], list)
     parts += [f"{len(kernel['sum'])} filters"] if several else [f"sum {round(kernel['sum'], 9):.6g}"]
     if not several and any(kernel["centre"] or ()):
         parts.append(f"centre {','.join(f'{one:.4g}' for one in kernel['centre'])}")
     return ", ".join(parts)
+
+
+def _direction(options: dict[str, Any]) -> str:
+    """Return the axis or the orders of a derivative, nothing for other kernels."""
+    if "axis" in options:
+        names = [f"{letter} ({axis})" for letter, axis in zip("zyx", "DHW", strict=True)]
+        return " along " + next((name for name in names if options["axis"] in name), "z, y and x")
+    return f" of order {','.join(map(str, options['order']))}" if "order" in options else ""
 
 
 def _short(value: Any) -> str:

@@ -24,6 +24,8 @@ class MaskedReader:
         self._reader = reader
         self._mask = mask
         self._missing = normalization.missing
+        self.found = False
+        """Whether a voxel that was read lies inside the mask."""
         batch, self._channels, *size = reader.shape
         if mask is not None and mask.shape != (1, 1, *size):
             raise ShapeError(f"the mask has shape {mask.shape} as N, C, D, H, W; legal: {(1, 1, *size)}")
@@ -59,6 +61,7 @@ class MaskedReader:
         if self._mask is not None:
             inside = np.abs(counts[-1]) > 0
             counts[-1] = inside
+            self.found = self.found or bool(inside.any())
         if self._missing:
             known = values == values
             known = known if inside is None else known & inside

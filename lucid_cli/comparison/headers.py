@@ -6,6 +6,7 @@ import numpy as np
 
 from lucid_cli.comparison.parts import NOT_COMPARED, Part, judged
 from lucid_cli.comparison.values import same_roles
+from lucid_cli.place import UNDIRECTED
 from lucid_cli.volumes import Source, VolumeInfo, five_shape
 from lucid_core.geometry import Affine, corner_distance, spacing_of
 from lucid_core.regions import Triple
@@ -75,6 +76,8 @@ def _only(name: str, first: Any) -> str:
 
 def _affines(a: Source, b: Source) -> dict[str, tuple[Affine | None, Affine | None]]:
     """Return pairs of affines by name: the ones that place the volumes, and those the format calls by name."""
+    if a.info.format != b.info.format and not {a.info.format, b.info.format}.isdisjoint(UNDIRECTED):
+        return {}  # one of the two cannot say what the other does
     first, second = a.placements(), b.placements()
     named = {name: (first[name].affine, second[name].affine) for name in first if name in second}
     return {"affine": (a.info.affine, b.info.affine)} | named

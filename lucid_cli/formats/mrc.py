@@ -13,6 +13,7 @@ import numpy as np
 from lucid_cli.compression import codec_of, compression_of, is_stream, open_stream
 from lucid_cli.failures import looks_like
 from lucid_cli.formats import Spec
+from lucid_cli.place import is_straight
 from lucid_cli.planes import read_exactly
 from lucid_cli.rawfile import RawSink, raw_writing
 from lucid_cli.rawsource import Layout, RawSource
@@ -21,7 +22,7 @@ from lucid_cli.talk import silent
 from lucid_cli.volumes import Sink, Source, Target, VolumeInfo, Writing
 from lucid_core import __version__
 from lucid_core.errors import InputError
-from lucid_core.geometry import Affine, affine_of, is_usable, spacing_of
+from lucid_core.geometry import Affine, is_usable, spacing_of
 
 _FIELDS: list[tuple[str, str, int, int]] = [
     ("n", "<i4", 3, 0),
@@ -158,7 +159,7 @@ def _output_header(target: Target) -> bytes:
     if target.spacing is not None:
         header["cell"] = np.array(target.spacing[::-1]) / MM_PER_ANGSTROM * size[::-1]
     affine = target.affine
-    if affine is not None and np.allclose(affine[:3, :3], affine_of(spacing_of(affine))[:3, :3], rtol=0, atol=0):
+    if affine is not None and is_straight(affine):
         header["origin"] = affine[:3, 3] / MM_PER_ANGSTROM
     return header.tobytes()
 

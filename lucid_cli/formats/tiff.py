@@ -25,7 +25,6 @@ from lucid_cli.tiff_file import Description, TiffImage, tifffile
 from lucid_cli.volumes import Array, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core import __version__
 from lucid_core.errors import InputError
-from lucid_core.geometry import affine_of
 from lucid_core.volume import VolumeReader
 
 LETTERS = {"n": "T", "c": "C"}
@@ -58,11 +57,10 @@ class TiffSource(RawSource):
             self.close()
             raise
         self.warnings = image.warnings
-        affine = None if image.spacing is None else affine_of(image.spacing)
         kind = {"ome": "OME-TIFF", "imagej": "TIFF, ImageJ"}.get(image.kind, "TIFF")
         details = {"version": kind, "compression": image.compression}
         stored = image.dtype.name
-        self.info = VolumeInfo(self._name, "tiff", image.shape, image.axes, stored, image.spacing, affine, details)
+        self.info = VolumeInfo(self._name, "tiff", image.shape, image.axes, stored, image.spacing, None, details)
 
     def readings(self, roles: str) -> list[Reading]:
         """Read plain voxels as those of any file, others page by page: forward where pages come in the order of D."""

@@ -163,7 +163,7 @@ class TestNamedKernels:
         told = ok("apply", "scan.nii.gz", "-o", "b.nii", "--kernel", "shift", "--offset", "3,0,0mm").err
         assert "    kernel  shift, 3x1x1 voxels, sum 1, centre -1,0,0\n" in told
         told = ok("apply", "scan.nii.gz", "-o", "c.nii", "--kernel", "sobel", "--axis", "all").err
-        assert "    kernel  sobel, 3x3x3 voxels, 3 filters\n" in told
+        assert "    kernel  sobel along z, y and x, 3x3x3 voxels, 3 filters\n" in told
 
     @pytest.mark.parametrize(
         ("options", "code", "words"),

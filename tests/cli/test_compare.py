@@ -19,7 +19,7 @@ from lucid_cli.comparison import compare, values
 from lucid_cli.comparison.differences import Differences
 from lucid_cli.formats import parse_spec
 from lucid_cli.nifti_header import FIELDS
-from tests.cli.conftest import SIZE, finished, make_nifti, make_volume, noise, npy_bytes, program, run
+from tests.cli.conftest import SIZE, finished, make_nifti, make_volume, noise, npy_bytes, ok, program, run
 
 FORMATS = (".nii", ".nii.gz", ".hdr", ".h5", ".npy")
 PARTS = ("shape", "values", "geometry", "dtype", "header")
@@ -540,3 +540,12 @@ def test_it_can_be_called(folder):
     assert (done.same, done.differing, done.parts["values"].verdict) == (False, ["values"], "differs")
     assert done.parts["values"].found["max_abs_error"] == 0.5
     assert json.loads(run("compare", "a.npy", "b.npy", "--json").out)["schema"] == "lucid-conv3d/compare-1"
+
+
+@pytest.mark.parametrize("suffix", (".tif", ".mrc"))
+def test_only_steps_are_compared_with_a_format_that_has_no_directions(folder, suffix):
+    make_nifti(folder / "a.nii", noise(5, 6, 7).T, sform=np.diag([-1.0, 2.0, 3.0, 1.0]))
+    ok("apply", "a.nii", "-o", f"b{suffix}", "--kernel", "identity", "-q")
+    ok("compare", "a.nii", f"b{suffix}")
+    make_nifti(folder / "c.nii", noise(5, 6, 7).T, sform=np.diag([-1.0, 2.0, 4.0, 1.0]))
+    assert run("compare", "c.nii", f"b{suffix}").code == 1

@@ -413,3 +413,48 @@ def test_simpleitk_sees_the_same_places(tmp_path, affine, layer):
     strides = np.array(image.GetSpacing()) / np.array(before.GetSpacing())
     np.testing.assert_allclose(strides, np.round(strides), rtol=1e-5)
     np.testing.assert_allclose(image.GetSpacing(), voxel_sizes(nib.load(tmp_path / "b.nii.gz").affine), rtol=1e-5)
+
+
+class TestFormatsWithoutDirections:
+    AFFINE = np.diag([-1.0, 2.0, 3.0, 1.0]) + np.c_[np.zeros((4, 3)), [10, 20, 30, 0]]
+
+    @pytest.mark.parametrize("suffix", (".tif", ".ome.tif", ".mrc"))
+    @pytest.mark.parametrize("option", ((), ("--spacing", "6,4,2mm")))
+    def test_a_nifti_from_one_claims_no_place_but_its_steps(self, tmp_path, suffix, option):
+        source = make_nifti(tmp_path / "a.nii", noise(*SIZE).T, sform=self.AFFINE)
+        ok("apply", source, "-o", tmp_path / f"b{suffix}", "--kernel", "identity", "-q")
+        command = ("--kernel", "box", "--size", "3vox", "--stride", "1,1,2", "-q")
+        ok("apply", tmp_path / f"b{suffix}", "-o", tmp_path / "c.nii", *command, *option)
+        header = nifti_header(tmp_path / "c.nii")
+        assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 0)
+        np.testing.assert_allclose(header["pixdim"][1:4], np.array([2.0, 2.0, 3.0]) * (2 if option else 1), rtol=1e-6)
+        assert header.get_xyzt_units()[0] == "mm"
+        found = json.loads(ok("info", tmp_path / "c.nii", "--json").out)
+        assert (found["affine"], found["orientation"]) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("suffix", "straight", "words"),
+        (
+            (".tif", False, "TIFF keeps the spacing only; dropped: the orientation LAS and the origin\n"),
+            (".ome.tif", True, "OME-TIFF keeps the spacing only; dropped: the orientation RAS and the origin\n"),
+            (".mrc", False, "MRC keeps the spacing only; dropped: the orientation LAS and the origin\n"),
+            (".mrc", True, "MRC keeps the spacing and the origin only; dropped: the orientation RAS\n"),
+        ),
+    )
+    def test_what_is_dropped_is_said_once_a_file(self, tmp_path, suffix, straight, words):
+        affine = self.AFFINE @ np.diag([-1, 1, 1, 1]) if straight else self.AFFINE
+        source = make_nifti(tmp_path / "a.nii", noise(*SIZE).T, sform=affine)
+        out = tmp_path / f"b{suffix}"
+        assert ok("apply", source, "-o", out, "--kernel", "identity").err.count(f"Warning: {out}: {words}") == 1
+        again = ok("apply", out, "-o", tmp_path / f"c{suffix}", "--kernel", "identity")
+        assert "Warning" not in again.err
+
+    @pytest.mark.parametrize("suffix", (".nii", ".h5", ".npy"))
+    def test_nothing_is_said_of_other_formats(self, tmp_path, suffix):
+        source = make_nifti(tmp_path / "a.nii", noise(*SIZE).T, sform=self.AFFINE)
+        assert "Warning" not in ok("apply", source, "-o", tmp_path / f"b{suffix}", "--kernel", "identity").err
+
+    def test_a_mask_without_directions_goes_with_a_scan_that_has_them(self, tmp_path):
+        source = make_nifti(tmp_path / "a.nii", noise(*SIZE).T, sform=self.AFFINE)
+        mask = make_volume(tmp_path / "m.mrc", np.ones(SIZE, np.int16))
+        ok("apply", source, "-o", tmp_path / "b.nii", "--kernel", "box", "--size", "3vox", "--mask", mask)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lucid_core.kernels import kernels, taps
-from tests.cli.conftest import contents, make_volume, noise, ok, run, save_weights
+from tests.cli.conftest import contents, make_nifti, make_volume, noise, ok, read_volume, run, save_weights
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -221,3 +221,52 @@ def test_what_is_wrong_is_said(folder, words, code, said):
     result = run("kernel", *words.split())
     assert (result.code, said in result.err) == (code, True), result.err
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    (
+        ("sobel", "sobel along x (W), 3x3x3"),
+        ("central --axis D", "central along z (D), 3x1x1"),
+        ("prewitt --axis y", "prewitt along y (H), 3x3x3"),
+        ("derivative --sigma 1vox --order 0,0,1", "derivative of order 0,0,1, 9x9x9"),
+    ),
+)
+def test_the_table_says_along_what_a_derivative_is(scan, words, line):
+    assert f"    kernel  {line} voxels" in ok("plan", scan, "--kernel", *words.split()).out
+
+
+def test_one_order_for_three_axes_is_refused(scan):
+    words = ("--kernel", "derivative", "--sigma", "1vox")
+    result = run("apply", scan, "-o", "out.npy", *words, "--order", "1")
+    assert result.code == 2
+    assert "give three, such as 0,0,1" in result.err
+    ok("apply", scan, "-o", "out.npy", *words, "--order", "1,1,1")
+
+
+class TestKernelsOfOneVoxel:
+    SCAN = "scan.nii"
+
+    @pytest.fixture(autouse=True)
+    def placed(self, folder):
+        make_nifti(folder / self.SCAN, noise(5, 6, 7).T, sform=np.eye(4))
+
+    @pytest.mark.parametrize(
+        "words", ("gaussian --fwhm 0.1mm", "sphere --radius 0.3mm", "box --size 0.4mm", "meanpool --size 0.4mm")
+    )
+    def test_that_they_change_nothing_is_said(self, words):
+        told = ok("apply", self.SCAN, "-o", "out.nii", "--kernel", *words.split(), "--overwrite").err
+        warning = f"Warning: --kernel {words}: the kernel is one voxel: it changes nothing"
+        assert told.count(warning) == 1
+        np.testing.assert_array_equal(read_volume("out.nii"), noise(5, 6, 7))
+
+    @pytest.mark.parametrize(
+        "words", ("identity", "box --size 1vox", "gaussian --fwhm 1.5mm", "box --size 1,1,2mm", "sphere --radius 1mm")
+    )
+    def test_nothing_is_said_of_others(self, words):
+        assert "Warning" not in ok("apply", self.SCAN, "-o", "out.nii", "--kernel", *words.split()).err
+
+    def test_a_layer_is_named(self, folder):
+        (folder / "c.yaml").write_text("layers: [relu, {kernel: gaussian, sigma: 0.1mm}]")
+        told = ok("plan", self.SCAN, "--config", "c.yaml").err
+        assert "Warning: layer 2: --kernel gaussian --sigma 0.1mm: the kernel is one voxel" in told

@@ -155,6 +155,33 @@ class TestRefusals:
         assert "cut.nii.gz" in self.refused(3, *SMOOTH, "--mask", "cut.nii.gz")
         assert list(contents(folder)) == ["cut.nii.gz", "mask.nii.gz", "scan.nii.gz"]
 
+    @pytest.mark.parametrize(("name", "value"), (("none.nii.gz", 0), ("none.h5", 0), ("none.npy", np.nan)))
+    def test_a_mask_without_a_voxel_inside(self, data, folder, name, value):
+        empty = np.full(SHAPE, value, np.float32)
+        make_volume(folder / name, empty)
+        if name == "none.nii.gz":
+            make_nifti(folder / name, empty.T, sform=AFFINE)
+        (folder / "c.yaml").write_text("layers: [{kernel: gaussian, sigma: 1vox}, relu]")
+        kept = contents(folder)
+        layers = ("--config", "c.yaml", "--normalize", "minmax")
+        for options in (SMOOTH, (*SMOOTH, "--nan", "renormalize"), (*SMOOTH, "--normalize", "zscore"), layers):
+            err = self.refused(5, *options, "--mask", name)
+            assert f"the mask {name}" in err
+            assert "holds no voxel that is not 0" in err
+            assert contents(folder) == kept
+
+    def test_a_run_that_goes_on_finds_a_mask_empty_as_well(self, data, folder):
+        make_volume(folder / "none.npy", np.zeros(SHAPE, np.float32))
+        for _ in range(2):
+            assert "holds no voxel" in self.refused(5, *SMOOTH, "--mask", "none.npy", "--resume")
+
+    def test_a_mask_of_one_voxel_that_the_output_leaves_out(self, data, folder):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[-1, -1, -1] = 1
+        make_nifti(folder / "one.nii.gz", mask.T, sform=AFFINE)
+        found = applied("--kernel", "box", "--size", "1vox", "--stride", "4", "--mask", "one.nii.gz", "--tile", "1")
+        assert not found.any()
+
     def test_the_output_is_never_the_mask(self, data):
         result = run("apply", "scan.nii.gz", "-o", "mask.nii.gz", *SMOOTH, "--mask", "mask.nii.gz", "--overwrite")
         assert result.code == 4
