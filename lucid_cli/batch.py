@@ -13,12 +13,11 @@ from lucid_cli import report
 from lucid_cli.bids import DATASET, checked_description, describe, of_dataset
 from lucid_cli.board import Board
 from lucid_cli.formats import PIPE, format_of
-from lucid_cli.job import files_read
 from lucid_cli.journal import hash_values
 from lucid_cli.layers import any_recipe
 from lucid_cli.listing import Listed, listed
 from lucid_cli.naming import output_specs
-from lucid_cli.origin import configuration
+from lucid_cli.origin import configuration, files_read
 from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.progress import Reporter
 from lucid_cli.settings import Settings

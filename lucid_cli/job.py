@@ -1,7 +1,7 @@
 """One input and its output: planned from headers alone (`prepare`), then carried out (`run`)."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -292,11 +292,3 @@ def _output_json(job: Job, statistics: Statistics | None) -> dict[str, Any]:
     )
     shown = info.to_json() | (statistics.to_json() if statistics else empty_statistics())
     return shown if spec else shown | {"path": None}
-
-
-def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
-    """Return the files a run reads."""
-    inputs = list(inputs)
-    paths = [path for spec in inputs for one in read_by(spec, settings) for path in one.files]
-    paths += [sidecar_path(spec) for spec in inputs if settings.has_sidecar and not spec.is_pipe]
-    return paths + [Path(path) for path in (config, settings.from_file) if path]

@@ -187,7 +187,7 @@ PLANNING = [
         "--algorithm",
         type=names.ALGORITHM,
         default="auto",
-        help="How to compute: auto, direct, fft, gemm, separable or winograd.",
+        help="auto, direct, fft, gemm, separable or winograd.",
     ),
     option("run", "--engine", type=names.ENGINE, default="auto", help="What computes: auto, numpy or numba."),
 ]

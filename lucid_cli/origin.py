@@ -1,5 +1,6 @@
 """What an output is made from: the files that are read, with their hashes, and the resolved configuration."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from lucid_cli.config import ConfiguredOption, tree
 from lucid_cli.formats import Spec, format_of, parse_spec
 from lucid_cli.journal import hash_files
 from lucid_cli.layers import weights_files
-from lucid_cli.provenance import SCHEMA
+from lucid_cli.provenance import SCHEMA, sidecar_path
 from lucid_cli.settings import Settings
 from lucid_cli.types import Size
 from lucid_core import __version__
@@ -63,6 +64,14 @@ def read_by(spec: Spec, settings: Settings) -> list[Read]:
 def _read(role: str, spec: Spec) -> Read:
     files = format_of(spec).files_read(spec) if spec.suffix else [spec.path]
     return Read(role, spec.path, tuple(files))
+
+
+def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
+    """Return the files a run reads."""
+    inputs = list(inputs)
+    paths = [path for spec in inputs for one in read_by(spec, settings) for path in one.files]
+    paths += [sidecar_path(spec) for spec in inputs if settings.has_sidecar and not spec.is_pipe]
+    return paths + [Path(path) for path in (config, settings.from_file) if path]
 
 
 def provenance(spec: Spec, settings: Settings, plan: Plan, read: list[Read]) -> dict[str, Any]:
