@@ -43,7 +43,7 @@ def check_input(path: Path, *, from_yaml: bool = False) -> None:
             what += f" in {Path.cwd()}, where the command runs; names in YAML are taken from there too"
         raise InputError(f"{path}: {'is a link to nothing' if _is_link(path) else what}") from error
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a folder; name its files, such as '{path}/*'")
+        raise InputError(f"{path}: is not a regular file but a folder; name its files, such as '{path}/*'")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file")
 

@@ -380,7 +380,7 @@ BAD_INPUTS = {
     "absent.nii.gz": "no such file",
     "absent/scan.npy": "no such file",
     "scan.npy/scan.npy": "",
-    "folder.nii": "is a folder",
+    "folder.nii": "not a regular file",
     "dangling.npy": "link to nothing",
     "loop.npy": "link to nothing",
     "zero.npy": "not a regular file",
@@ -527,7 +527,7 @@ BAD_USAGE = [
     (("scan.npy", "-o", "out.npy", "--weights", "w.pt"), 2, ".safetensors"),
     (("scan.npy", "-o", "out.npy", "--weights", "w.xyz"), 2, "legal: .npy"),
     (("scan.npy", "-o", "out.npy", "--weights", "absent.npy"), 3, "no such file"),
-    (("scan.npy", "-o", "out.npy", "--weights", "folder"), 3, "is a folder"),
+    (("scan.npy", "-o", "out.npy", "--weights", "folder"), 3, "not a regular file"),
     # running
     (("scan.npy", *APPLY, "--algorithm", "ftt"), 2, "legal: auto, direct, fft, gemm, separable, winograd"),
     (("scan.npy", *APPLY, "--algorithm", "fft"), 2, "ask for accuracy='normwise'"),

@@ -32,7 +32,7 @@ def test_info_of_a_folder_says_how_to_name_its_files(folder):
     Path("scans").mkdir()
     result = run("info", "scans")
     assert result.code == 3
-    assert "scans: is a folder; name its files, such as 'scans/*'" in result.err
+    assert "scans: is not a regular file but a folder; name its files, such as 'scans/*'" in result.err
 
 
 @pytest.mark.parametrize(
