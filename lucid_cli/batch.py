@@ -17,11 +17,11 @@ from lucid_cli.journal import hash_values
 from lucid_cli.layers import any_recipe
 from lucid_cli.listing import Listed, listed
 from lucid_cli.naming import output_specs
-from lucid_cli.origin import configuration, files_read
+from lucid_cli.origin import configuration, files_read, files_written
 from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.progress import Reporter
 from lucid_cli.settings import Settings
-from lucid_cli.single import Outcome, Single, Task, clear, written_by
+from lucid_cli.single import Outcome, Single, Task, clear
 from lucid_cli.talk import data, say
 from lucid_cli.workers import Told, at_once, shared
 from lucid_core import machine
@@ -93,8 +93,9 @@ class _Batch:
             raise ArgumentError("a plan writes nothing; use --report - to see the report")
         if settings.draws:
             require("matplotlib", "viz")
-        finals = {os.path.realpath(one) for task in self._tasks if task.output for one in written_by(task, settings)}
-        if os.path.realpath(path) in finals | {os.path.realpath(path.parent / DATASET)}:
+        finals = [one for task in self._tasks if task.output for one in files_written(task.output, settings)]
+        finals += [Path(str(settings.out_dir), DATASET)] if settings.bids else []
+        if os.path.realpath(path) in map(os.path.realpath, finals):
             raise OutputError(f"--report {path}: is one of the files that the run itself writes; name another")
         return check_target(path, self._protected, settings.overwrite, make_folder=settings.makes_folders)
 

@@ -58,10 +58,8 @@ class BidsFile:
 
 def bids_file(spec: Spec) -> BidsFile:
     """Take the name of a file apart; raises `InputError` where it is none of a BIDS dataset."""
-    *parts, suffix = spec.stem.split("_")
-    matches = [_ENTITY.fullmatch(part) for part in parts]
-    entities = {match[1]: match[2] for match in matches if match}
-    if len(entities) < len(parts) or "sub" not in entities or not _SUFFIX.fullmatch(suffix):
+    entities, suffix = _apart(spec.stem)
+    if entities is None or "sub" not in entities or not _SUFFIX.fullmatch(suffix):
         raise InputError(f"{spec}: is no BIDS name, such as sub-01_T1w.nii.gz; leave out --bids")
     if spec.suffix not in SUFFIXES:
         raise InputError(f"{spec}: --bids is for {' and '.join(SUFFIXES)}")
@@ -72,16 +70,22 @@ def bids_file(spec: Spec) -> BidsFile:
     return BidsFile(spec.path, root, entities, suffix)
 
 
+def _apart(stem: str) -> tuple[dict[str, str] | None, str]:
+    """Return the entities, None where something else stands among them, and the suffix of a name."""
+    *parts, suffix = stem.split("_")
+    matches = [_ENTITY.fullmatch(part) for part in parts]
+    entities = {match[1]: match[2] for match in matches if match}
+    return (entities if len(entities) == len(parts) else None), suffix
+
+
 def derivative(spec: Spec, settings: Settings) -> Path:
     """Return the path of a file's output below the derivative dataset."""
     source = bids_file(spec)
-    entities = {key: value for key, value in source.entities.items() if key not in (*BEFORE_DESC, "desc")}
-    entities |= {key: source.entities[key] for key in BEFORE_DESC if key in source.entities}
+    last = {key: source.entities[key] for key in BEFORE_DESC if key in source.entities}
     stride = total_stride(settings)
     if stride != (1, 1, 1):
-        entities.pop("res", None)
-        last = {key: entities.pop(key) for key in BEFORE_DESC if key in entities}
-        entities |= {"res": f"stride{'x'.join(map(str, stride))}"} | last
+        last = {"res": ""} | last | {"res": f"stride{'x'.join(map(str, stride))}"}
+    entities = {key: value for key, value in source.entities.items() if key not in (*BEFORE_DESC, "desc")} | last
     entities["desc"] = source.entities.get("desc", "") + label(settings, first="desc" not in source.entities)
     name = "_".join([*(f"{key}-{value}" for key, value in entities.items()), source.suffix])
     return Path(source.uri_path).parent / f"{name}{spec.suffix}"
@@ -142,11 +146,9 @@ def _collected(source: BidsFile) -> dict[str, Any]:
     for one in reversed(below[: below.index(source.root) + 1]):
         fitting = []
         for path in one.glob(f"*{source.suffix}.json"):
-            *parts, suffix = path.stem.split("_")
-            matches = [_ENTITY.fullmatch(part) for part in parts]
-            pairs = {(match[1], match[2]) for match in matches if match}
-            if len(pairs) == len(parts) and suffix == source.suffix and pairs <= source.entities.items():
-                fitting.append((len(pairs), path))
+            entities, suffix = _apart(path.stem)
+            if entities is not None and suffix == source.suffix and entities.items() <= source.entities.items():
+                fitting.append((len(entities), path))
         for _, path in sorted(fitting):
             found |= _object(path)
     return found

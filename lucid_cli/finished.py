@@ -1,5 +1,6 @@
 """`--skip-existing`: whether what stands under an output's name is the finished output of this run."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,8 +11,8 @@ from lucid_cli.volumes import Target
 from lucid_core.errors import InputError, LimitError, OutputError
 
 
-def check_finished(spec: Spec, target: Target, made: dict[str, Any] | None) -> None:
-    """Raise `OutputError` where what stands there is damaged, cut short, of another shape or type, or not as `made`.
+def check_finished(spec: Spec, target: Target, provenance: Callable[[], dict[str, Any] | None]) -> None:
+    """Raise `OutputError` where what stands there is damaged, cut short, of another shape or type, or made otherwise.
 
     It is read to its end where its size does not tell; the values are not computed again. Only an output that holds its
     provenance tells what it was made from.
@@ -24,6 +25,7 @@ def check_finished(spec: Spec, target: Target, made: dict[str, Any] | None) -> N
             if found != wanted:
                 raise InputError(f"it holds {_described(*found)}, and this run would write {_described(*wanted)}")
             kept = source.provenance or kept_beside(spec)
+            made = provenance() if kept else None  # it hashes the input
             other = difference(kept, made) if kept and made else None
             if other is not None:
                 raise InputError(f"it was made from {other}")

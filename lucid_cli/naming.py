@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
 from lucid_cli.listing import Listed
+from lucid_cli.origin import files_written
 from lucid_cli.output import output_errors
-from lucid_cli.provenance import sidecar_path
 from lucid_cli.settings import Settings
 from lucid_core.errors import ArgumentError, OutputError
 
@@ -74,7 +74,7 @@ def _distinct(specs: list[Spec], inputs: list[Listed], settings: Settings) -> li
     """Raise `OutputError` where two outputs would share a file, their sidecars included."""
     seen: dict[str, Spec] = {}
     for spec, one in zip(specs, inputs, strict=True):
-        for path in (*format_of(spec).files(spec), *([sidecar_path(spec)] if settings.has_sidecar else [])):
+        for path in files_written(spec, settings):
             other = seen.setdefault(str(Path(os.path.realpath(path.parent), path.name)), one.spec)
             if other is not one.spec:
                 raise OutputError(

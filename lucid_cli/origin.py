@@ -54,8 +54,12 @@ def _sha256(files: tuple[Path, ...], stamps: tuple[tuple[int, int, int] | None, 
 
 def read_by(spec: Spec, settings: Settings) -> list[Read]:
     """Return what a run on an input reads; a pipe is nothing that could be read again."""
+    return [*([] if spec.is_pipe else [_read("input", spec)]), *_read_by_all(settings)]
+
+
+def _read_by_all(settings: Settings) -> list[Read]:
+    """Return what is read whatever the input is."""
     return [
-        *([] if spec.is_pipe else [_read("input", spec)]),
         *([_read("mask", parse_spec(settings.mask))] if settings.mask else []),
         *(Read("weights", path, (path,)) for path in weights_files(settings)),
     ]
@@ -67,11 +71,17 @@ def _read(role: str, spec: Spec) -> Read:
 
 
 def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
-    """Return the files a run reads."""
-    inputs = list(inputs)
-    paths = [path for spec in inputs for one in read_by(spec, settings) for path in one.files]
-    paths += [sidecar_path(spec) for spec in inputs if settings.has_sidecar and not spec.is_pipe]
+    """Return the files that a run on all inputs reads, and the sidecars of these where outputs have such."""
+    specs = [spec for spec in inputs if not spec.is_pipe]
+    paths = [path for one in [_read("input", spec) for spec in specs] + _read_by_all(settings) for path in one.files]
+    paths += [sidecar_path(spec) for spec in specs if settings.has_sidecar]
     return paths + [Path(path) for path in (config, settings.from_file) if path]
+
+
+def files_written(out: Spec, settings: Settings) -> list[Path]:
+    """Return the files of an output, and last its sidecar where it has one; a pipe is none."""
+    files: list[Path] = [] if out.is_pipe else format_of(out).files(out)
+    return [*files, sidecar_path(out)] if files and settings.has_sidecar else files
 
 
 def provenance(spec: Spec, settings: Settings, plan: Plan, read: list[Read]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from lucid_cli.formats import Spec, format_of
 from lucid_cli.job import Job, item, prepare, run
 from lucid_cli.layer import Recipe
 from lucid_cli.layers import LayersRecipe
+from lucid_cli.origin import files_written
 from lucid_cli.output import Protected, check_target
 from lucid_cli.provenance import kept_beside, sidecar_path
 from lucid_cli.resume import tile_left
@@ -86,7 +87,7 @@ class Single:
     def _is_finished(self, out: Spec, job: Job) -> bool:
         """Say whether an output that exists is finished; one that is not is an error unless it may be replaced."""
         try:
-            check_finished(out, job.target, job.provenance())
+            check_finished(out, job.target, job.provenance)
         except OutputError as error:
             if not self.recipe.settings.overwrite:
                 raise
@@ -114,11 +115,13 @@ class Single:
         if out is None:
             return []
         settings, finals = self.recipe.settings, format_of(out).files(out)
+        lone = settings.has_sidecar and not any(path.exists() for path in finals)
+        if lone and _skips(settings) and kept_beside(out):
+            sidecar_path(out).unlink()  # a run was ended before its output stood there
         checked = partial(check_target, protected=self.protected, overwrite=settings.overwrite)
-        beside = [sidecar_path(out)] if settings.has_sidecar else []
-        if _skips(settings) and beside and not any(path.exists() for path in finals) and kept_beside(out):
-            beside[0].unlink()  # a run was ended before its output stood there
-        return [checked(path, make_folder=settings.makes_folders) for path in (*finals, *beside)][: len(finals)]
+        return [checked(path, make_folder=settings.makes_folders) for path in files_written(out, settings)][
+            : len(finals)
+        ]
 
 
 def _prepared(task: Task, recipe: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None) -> Job:
@@ -138,16 +141,8 @@ def _skips(settings: Settings) -> bool:
 
 def _exists(out: Spec, settings: Settings) -> bool:
     """Say whether all files of an output exist, its sidecar too where there is to be one; a pipe has none."""
-    paths = format_of(out).files(out)
-    wanted = [*paths, sidecar_path(out)] if settings.has_sidecar else paths
-    return bool(paths) and all(path.exists() for path in wanted)
-
-
-def written_by(task: Task, settings: Settings) -> list[Path]:
-    """Return the files that a task writes: its output, and its sidecar where there is to be one."""
-    if task.output is None or task.output.is_pipe:
-        return []
-    return [*format_of(task.output).files(task.output), *([sidecar_path(task.output)] if settings.has_sidecar else [])]
+    paths = files_written(out, settings)
+    return bool(paths) and all(path.exists() for path in paths)
 
 
 def clear(task: Task) -> None:
