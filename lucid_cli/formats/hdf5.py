@@ -1,12 +1,8 @@
-"""HDF5: one dataset of a file, chunked or not, with its attributes.
-
-Spacing is the attribute `element_size_um` (z, y, x; micrometres), as microscopy software writes it; `affine` (4, 4)
-maps voxel (x, y, z) to the world in `units`, mm unless said. Both follow the output; every other attribute is copied.
-"""
+"""HDF5: one dataset of a file, chunked or not, with its attributes (`lucid_cli.attributes`)."""
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,29 +10,24 @@ from typing import IO, Any
 
 import h5py
 import numpy as np
-from nibabel.orientations import aff2axcodes
 
+from lucid_cli import attributes
 from lucid_cli.boxes import Box, BoxReader, cut_box, file_block, file_box, within
 from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
 from lucid_cli.formats.npy import AXES, check_array
 from lucid_cli.hdf5_file import MOST_ATTRIBUTE_BYTES, Description, Hdf5Dataset
 from lucid_cli.isolation import Isolated
-from lucid_cli.lengths import mm_per
 from lucid_cli.planes import window
 from lucid_cli.provenance import ATTRIBUTE, parse
 from lucid_cli.rawfile import RANDOM_READ_BYTES, RAW_COPIES, READ_BYTES, RawFile, RawReader, WatchedFile
 from lucid_cli.streams import LIKELY_RATIO, SpooledSink
 from lucid_cli.volumes import Array, Reading, Sink, Source, Target, VolumeInfo, Writing, five_shape
 from lucid_core.errors import OutputError
-from lucid_core.geometry import affine_of, is_usable, spacing_of
 from lucid_core.regions import Region
-from lucid_core.units import Spacing
 from lucid_core.volume import VolumeReader
 
 DEFAULT_DATASET = "/data"
-OWN_ATTRIBUTES = ("element_size_um", "affine", "axes")
-"""Attributes that follow the output; `units` does too, where it says those of the affine."""
 LIBRARY_BYTES = 16 << 20
 """Memory that the HDF5 library takes, its cache of chunks included, and that a child process has of its own."""
 INDEX_BYTES = 1600
@@ -59,22 +50,17 @@ class Hdf5Source(Source):
             check_array(self.dataset.name, self.dataset.shape, self.dataset.dtype)
             self.warnings = self.dataset.warnings
             self.info = self._describe()
-            self.provenance = parse(_text(self.dataset.attributes.get(ATTRIBUTE)) or "")
+            self.provenance = parse(attributes.text(self.dataset.attributes.get(ATTRIBUTE)) or "")
         except BaseException:
             self.close()
             raise
 
     def _describe(self) -> VolumeInfo:
         dataset = self.dataset
-        spacing, affine = _spacing(dataset.attributes), _affine(dataset.attributes)
-        orientation = None if affine is None else "".join(aff2axcodes(affine))
-        if spacing is None and affine is not None:
-            spacing = spacing_of(affine)
-        if affine is None and spacing is not None:
-            affine = affine_of(spacing)
+        spacing, affine, orientation = attributes.place(dataset.attributes)
         details = {
             "orientation": orientation,
-            "units": _text(dataset.attributes.get("units")),
+            "units": attributes.text(dataset.attributes.get("units")),
             "chunks": list(dataset.chunks) if dataset.chunks else None,
             "compression": dataset.compression,
         }
@@ -83,8 +69,8 @@ class Hdf5Source(Source):
 
     def fields(self) -> dict[str, Any]:
         """Return the attributes that say nothing of place or provenance."""
-        left_out = ("element_size_um", "affine", "units", ATTRIBUTE)
-        return {name: value for name, value in self.dataset.attributes.items() if name not in left_out}
+        found = self.dataset.attributes.items()
+        return {name: value for name, value in found if name not in attributes.NO_FIELDS}
 
     def readings(self, roles: str) -> list[Reading]:
         """Read whole rows of chunks forward, so that each chunk is decompressed once; else as asked."""
@@ -123,31 +109,6 @@ class _DatasetBoxes:
         grain = self._dataset.chunks or (1,) * len(box)
         for part in cut_box(box, grain, READ_BYTES // self._dataset.dtype.itemsize):
             yield within(part, box), self._child.call("read", part)
-
-
-def _spacing(attributes: Mapping[str, Any]) -> Spacing | None:
-    values = np.asarray(attributes.get("element_size_um", ()))
-    if values.shape != (3,) or values.dtype.kind not in "fiu" or not all(0 < v < math.inf for v in values):
-        return None
-    z, y, x = (float(value) / 1000 for value in values)
-    return z, y, x
-
-
-def _affine(attributes: Mapping[str, Any]) -> Any:
-    """Return the affine in mm, None where there is no usable one or its `units` are not known."""
-    matrix = np.asarray(attributes.get("affine", ()))
-    if matrix.shape != (4, 4) or matrix.dtype.kind not in "fiu":
-        return None
-    per_unit = mm_per(_text(attributes.get("units")) or "mm")
-    if per_unit is None:
-        return None
-    with np.errstate(all="ignore"):  # what comes of an infinite one is not usable
-        affine = np.diag([per_unit, per_unit, per_unit, 1.0]) @ matrix.astype(np.float64)
-    return affine if is_usable(affine) else None
-
-
-def _text(value: Any) -> str | None:
-    return value.decode(errors="replace") if isinstance(value, bytes) else None if value is None else str(value)
 
 
 class Hdf5Sink(Sink):
@@ -228,17 +189,12 @@ def _default_chunks(target: Target) -> tuple[int, ...]:
 def _write_attributes(dataset: Any, target: Target) -> None:
     if isinstance(target.source, Hdf5Source):
         for name, value in target.source.dataset.attributes.items():
-            if name not in (*OWN_ATTRIBUTES, ATTRIBUTE):
+            if name not in (*attributes.OWN, ATTRIBUTE):
                 dataset.attrs[name] = value
     if target.provenance is not None and len(target.provenance) <= MOST_ATTRIBUTE_BYTES:
         dataset.attrs[ATTRIBUTE] = target.provenance
-    dataset.attrs["axes"] = target.axes
-    if target.spacing is not None:
-        dataset.attrs["element_size_um"] = [step * 1000 for step in target.spacing]
-    if target.affine is not None:
-        dataset.attrs["affine"] = target.affine
-    if target.spacing is not None or target.affine is not None:
-        dataset.attrs["units"] = "mm"
+    for name, value in attributes.following(target).items():
+        dataset.attrs[name] = value
 
 
 def open_source(spec: Spec) -> Source:
