@@ -78,7 +78,7 @@ def output_axes(format_name: str, in_format: str, in_roles: str, batch: int, cha
     """Return the roles of the axes of an output with these sizes, in its file's order.
 
     A format with axes of its own, as NIfTI, has those (`OWN_AXES`), or `ShapeError` says what it cannot hold. Others
-    keep the input's axes where these hold the result, else N, C, D, H, W.
+    keep the input's axes where these hold the result, else N, C, D, H, W; a Zarr has no more axes than it needs.
     """
     if format_name in OWN_AXES:
         alone, of_batch, of_channels, of_both = OWN_AXES[format_name]
@@ -92,5 +92,6 @@ def output_axes(format_name: str, in_format: str, in_roles: str, batch: int, cha
         return alone if channels == 1 and batch == 1 and not was_batch else axes
     kept = "".join(letter for letter in FIVE if letter in in_roles) if in_format in OWN_AXES else in_roles
     held = {"n": batch, "c": channels}
-    fits = all(size == 1 or letter in kept for letter, size in held.items())
-    return kept if fits else FIVE
+    if all(size == 1 or letter in kept for letter, size in held.items()):
+        return kept
+    return "".join(letter for letter in FIVE if letter in kept or held[letter] > 1) if format_name == "zarr" else FIVE

@@ -12,7 +12,7 @@ from typing import Any
 from lucid_cli import report
 from lucid_cli.bids import DATASET, checked_description, describe, of_dataset
 from lucid_cli.board import Board
-from lucid_cli.formats import PIPE, format_of
+from lucid_cli.formats import PIPE, Spec, format_of
 from lucid_cli.journal import hash_values
 from lucid_cli.layers import any_recipe
 from lucid_cli.listing import Listed, listed
@@ -203,7 +203,7 @@ class _Batch:
     def _noted(self, task: Task, outcome: Outcome) -> Outcome:
         """Keep an outcome; its error names the input it comes from."""
         text = outcome.item.error
-        if text is not None and outcome.code != WRONG_USAGE and str(task.input.path) not in text:
+        if text is not None and outcome.code != WRONG_USAGE and task.input.name not in text:
             outcome = replace(outcome, item=replace(outcome.item, error=f"{task.input}: {text}"))
         self._outcomes[task.index] = outcome
         return outcome
@@ -217,20 +217,27 @@ class _Batch:
 
 
 def _tasks(inputs: list[Listed], settings: Settings) -> list[Task]:
-    specs = [one.spec for one in inputs]
+    specs = [_with_level(one.spec, settings.level) for one in inputs]
     if sum(spec.is_pipe for spec in specs) + (settings.from_file == PIPE) > 1:
         raise ArgumentError("stdin can be given only once, as an INPUT or as the list of them")
     named = settings.output is not None or settings.out_dir is not None
     outputs = output_specs(inputs, settings) if named else [None] * len(specs)
-    made = {os.path.realpath(out.path): one for one, out in zip(inputs, outputs, strict=True) if out is not None}
+    made = {os.path.realpath(out.node): one for one, out in zip(inputs, outputs, strict=True) if out is not None}
     pairs = []
     for one, out in zip(inputs, outputs, strict=True):
-        maker = made.get(os.path.realpath(one.spec.path), one)
+        maker = made.get(os.path.realpath(one.spec.node), one)
         if maker is one:
-            pairs.append((one.spec, out))
+            pairs.append((_with_level(one.spec, settings.level), out))
         elif not one.found:  # what was found is what an earlier run wrote
             raise OutputError(f"{one.spec}: is an input, and the output of {maker.spec} too; name another output")
     return [Task(index, *pair) for index, pair in enumerate(pairs)]
+
+
+def _with_level(spec: Spec, level: int | None) -> Spec:
+    """Return an input of which a level is read, where `--level` says one."""
+    if level is not None and not spec.is_zarr:
+        raise ArgumentError(f"--level {level}: {spec} is no OME-Zarr; leave it out")
+    return replace(spec, level=level)
 
 
 def _check_pipes(tasks: list[Task], settings: Settings) -> None:

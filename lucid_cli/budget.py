@@ -113,19 +113,22 @@ def _ends(
         planes_at_once=max(reading.planes_at_once for reading in readings),
         writer=writing.memory + threads * CASTING_BYTES,
         copies=writing.copies,
-        grain=_grain(problem, readings[0].grain, writing.grain),
+        grain=_grain(problem, readings[0].grain, writing.grain, whole=writing.whole),
         block=writing.grain[0],
         waiting=writing.waiting,
     )
 
 
-def _grain(problem: Problem, read: Triple, written: Triple) -> Triple:
-    """Return the output voxels that tiles should be multiples of: of both grains where that is not too large."""
+def _grain(problem: Problem, read: Triple, written: Triple, *, whole: bool) -> Triple:
+    """Return the output voxels that tiles should be multiples of: of both grains where that is not too large.
+
+    Where it is, of the larger one; of what is written where that shall be `whole`.
+    """
     common = []
     for step, stride, one in zip(read, problem.stride, written, strict=True):
         other = max(1, step // stride)
         both = math.lcm(one, other)
-        common.append(both if both <= 2 * max(one, other) else max(one, other))
+        common.append(both if both <= 2 * max(one, other) else one if whole else max(one, other))
     d, h, w = common
     return d, h, w
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lucid_cli.crc import combined
+from lucid_cli.formats import ZARR
 from lucid_core.errors import ArgumentError, InputError
 from lucid_core.optional import require
 
@@ -37,7 +38,7 @@ LEGAL = {
     ".map.gz": LEVELS,
     ".mha": LEVELS,
     ".nrrd": LEVELS,
-}
+} | dict.fromkeys(ZARR, LEVELS)
 """Legal values of `--compression` by the suffix of the output; other formats know none only."""
 COMPRESSED_WHERE_ASKED = (".mha", ".nrrd")
 """Suffixes of outputs that are compressed only where `--compression` says so."""

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lucid_cli.provenance import sidecar, sidecar_path, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.settings import Settings
+from lucid_cli.shrink import shrink
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
 from lucid_cli.temporary import VOXELS, hidden
 from lucid_cli.volumes import Source, Target, VolumeInfo, Writing, five_shape
@@ -40,6 +42,9 @@ from lucid_core.regions import Triple
 from lucid_core.stack import Problem
 from lucid_core.stopwatch import Stopwatch
 from lucid_core.volume import arithmetic_dtype
+
+STORAGE = {"shards": ("zarr",), "zarr_format": ("zarr",), "pyramid": ("zarr",)}
+"""Options of how an output is stored, and the formats that know them."""
 
 
 @dataclass
@@ -110,6 +115,7 @@ def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, pr
     format_name = SUFFIXES[out.suffix]
     affine = carried(info, format_name)
     check_compression(PIPE if out.is_pipe else out.suffix, settings.compression)
+    _check_storage(settings, out, format_name)
     return Target(
         shape=problem.out_shape,
         axes=axes.output_axes(format_name, info.format, roles, problem.batch, problem.out_channels),
@@ -123,7 +129,19 @@ def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, pr
         chunks=None if settings.chunks is None else triple("chunks", settings.chunks, 1),
         shuffle=settings.shuffle,
         tile=problem.out_size,
+        shards=None if settings.shards is None else triple("shards", settings.shards, 1),
+        zarr_format=None if settings.zarr_format is None else int(settings.zarr_format),
+        pyramid=settings.pyramid,
     )
+
+
+def _check_storage(settings: Settings, out: Spec, format_name: str) -> None:
+    """Raise `ArgumentError` where an option of storage does not go with the format of the output."""
+    for name, legal in STORAGE.items():
+        if getattr(settings, name) not in (None, False) and format_name not in legal:
+            raise ArgumentError(
+                f"--{name.replace('_', '-')} does not go with {out.suffix}; it is for outputs in {' or '.join(legal)}"
+            )
 
 
 def run(job: Job, finals: list[Path], observe: Observer) -> Item:
@@ -202,6 +220,8 @@ def _fill(
     if resumption is not None:
         resumption.begin(target.slope, target.inter)
         target = replace(target, voxels=resumption.voxels)
+    if target.pyramid:
+        target = replace(target, shrink=partial(shrink, target.axes, job.plan))
     statistics = left.statistics if left else Statistics()
     closing = ExitStack()
     with closing, filled(_named(job), replacement.paths, target) as sink:
@@ -227,6 +247,7 @@ def _hashes(job: Job) -> dict[str, str]:
         str(job.settings.spacing),
     ]
     storage = [job.settings.cast, target.compression, target.chunks, target.shuffle, spec.suffix, spec.inner]
+    laid_out = [target.shards, target.zarr_format, target.pyramid]
     computed = [__version__, job.plan.algorithm, job.plan.engine, job.layer.to_json()]
     weights = [array for both in job.layer.filters for array in both if array is not None]
     mask = None if job.settings.mask is None else parse_spec(job.settings.mask).inner or ""
@@ -234,7 +255,7 @@ def _hashes(job: Job) -> dict[str, str]:
     return {
         "input": content,
         "weights": hash_values(*weights),
-        "configuration": hash_values(shape, storage, computed, reading),
+        "configuration": hash_values(shape, storage, laid_out, computed, reading),
     }
 
 

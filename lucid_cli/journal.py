@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid_cli.sink import Statistics
+from lucid_cli.temporary import tree_of
 from lucid_core.errors import OutputError
 from lucid_core.regions import Triple
 
@@ -94,7 +95,9 @@ class Journal:
     def note(self, tiles: int, statistics: Statistics, voxels: Path) -> None:
         """Note that so many tiles stand in the file of voxels; flush it first where the last time is a while ago."""
         flushed = time.monotonic() - self._last >= FLUSH_SECONDS
-        if flushed:
+        if flushed and tree_of(voxels).is_dir():
+            os.sync()  # the chunks of a Zarr are files without number
+        elif flushed:
             _flush(voxels)
             self._last = time.monotonic()
         found = _identity(voxels)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from lucid_cli.formats import PIPE, SERIES, SUFFIXES, Spec, is_series, parse_spec
+from lucid_cli.formats import PIPE, SERIES, SUFFIXES, ZARR, Spec, is_series, parse_spec
 from lucid_core.errors import ArgumentError, InputError
 from lucid_core.registry import did_you_mean
 
@@ -58,7 +58,7 @@ def _meant(text: str, out_dir: Path | None) -> Iterator[Listed]:
     if text[:1] in LONG_DASHES:
         raise ArgumentError(f"{text!r} begins with a long dash, as word processors make it; options begin with --")
     if not spec.is_pipe and not spec.suffix and os.path.isdir(name):  # noqa: PTH112 - any name is no folder, not an error
-        yield from _found(text, spec.path, sorted(spec.path.rglob("*")), out_dir)
+        yield from _found(text, spec.path, sorted(_below(spec.path)), out_dir)
     elif glob.has_magic(name) and not os.path.lexists(name):
         paths = sorted(Path(path) for path in glob.glob(name, recursive=True))  # noqa: PTH207 - `**` as shells have it
         for one in _found(text, _fixed(spec.path), paths, out_dir):
@@ -92,6 +92,13 @@ def _found(text: str, root: Path, paths: list[Path], out_dir: Path | None) -> li
     return found
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what lies below a folder, but nothing below a Zarr, of which there may be very much."""
+    for parent, folders, names in os.walk(folder):
+        yield from (Path(parent, name) for name in (*folders, *names))
+        folders[:] = [name for name in folders if not name.lower().endswith(ZARR)]
+
+
 def _is_scan(path: Path, root: Path, series: Callable[[Path], bool]) -> bool:
     """Say whether a path is a scan: not hidden, of a known suffix, no second one of a pair, no slice of a series."""
     spec = parse_spec(str(path))
@@ -99,6 +106,10 @@ def _is_scan(path: Path, root: Path, series: Callable[[Path], bool]) -> bool:
         return False
     if spec.suffix == SERIES:
         return spec.is_series or not series(path.parent)
+    if any(part.lower().endswith(ZARR) for part in path.relative_to(root).parts[:-1]):
+        return False  # a part of a Zarr
+    if spec.is_folder:
+        return path.is_dir() and spec.inner is None and path.name.lower().endswith(ZARR)
     first = FIRST_OF_PAIR.get(spec.suffix)
     return path.is_file() and not (first and path.with_suffix(first).exists())
 

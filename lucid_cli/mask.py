@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid_cli.formats import parse_spec
-from lucid_cli.opening import check_input, opened
+from lucid_cli.opening import check_spec, opened
 from lucid_cli.place import carried
 from lucid_cli.volumes import Reading, Source, VolumeInfo, five_shape
 from lucid_core.errors import ArgumentError, ShapeError
@@ -37,8 +37,7 @@ def open_mask(text: str, info: VolumeInfo, placed: Any, size: Triple, stack: Exi
     spec = parse_spec(text)
     if spec.is_pipe:
         raise ArgumentError("--mask cannot be stdin; name a file")
-    if not spec.is_series:
-        check_input(spec.path, from_yaml=True)
+    check_spec(spec, from_yaml=True)
     source = opened(spec, stack)
     found = placed(source.info)
     roles = found.axes.replace("t", "n")

@@ -33,14 +33,18 @@ def output_specs(inputs: list[Listed], settings: Settings) -> list[Spec]:
     target = parse_spec(output)
     if target.is_pipe and len(inputs) == 1:
         return [target]
-    if folder.is_dir():
+    if folder.is_dir() and not target.is_folder:
         return _inside(folder, inputs, settings)
     if output.startswith("-") and not target.is_pipe:
         raise ArgumentError(f"-o is followed by {output!r}, which looks like an option; name the output behind -o")
     if len(inputs) > 1 and (target.suffix or folder.is_file()):
         some = ", ".join(str(one.spec) for one in inputs[:2])
         raise OutputError(f"{output}: is no folder, and {len(inputs)} inputs ({some}, ...) need one: --out-dir FOLDER")
-    if len(inputs) > 1 or output.endswith(os.sep) or (settings.name is not None and not target.suffix):
+    if (
+        len(inputs) > 1
+        or (output.endswith(os.sep) and not target.is_zarr)
+        or (settings.name is not None and not target.suffix)
+    ):
         raise OutputError(
             f"{output}: is not an existing folder; --out-dir {output} makes it, or make it first: mkdir -p {output}"
         )

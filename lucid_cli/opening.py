@@ -24,10 +24,12 @@ def open_info(spec: Spec) -> VolumeInfo:
         return opened(spec, stack).info
 
 
-def check_spec(spec: Spec) -> None:
-    """Raise `InputError` where an input is neither stdin, nor a folder with a series, nor a regular file."""
-    if not spec.is_pipe and not spec.is_series:
-        check_input(spec.path)
+def check_spec(spec: Spec, *, from_yaml: bool = False) -> None:
+    """Raise `InputError` where an input is neither stdin, nor a series, a Zarr, or a regular file."""
+    if spec.is_folder and spec.path.is_dir():
+        return
+    if not spec.is_pipe and not spec.is_series and spec.url is None:
+        check_input(spec.path, from_yaml=from_yaml)
 
 
 def check_input(path: Path, *, from_yaml: bool = False) -> None:

@@ -163,15 +163,6 @@ VOLUME = [
         default="error",
         help="What to do with values an integer output cannot hold.",
     ),
-    option(
-        "volume",
-        "--compression",
-        type=names.COMPRESSION,
-        metavar="none|1..9",
-        help="Of .nii.gz, .nii.zst, HDF5 outputs.",
-    ),
-    option("volume", "--chunks", type=Size(1), help="Chunk of an HDF5 output. Default: as the input, else none or 64."),
-    option("volume", "--shuffle/--no-shuffle", default=None, help="Shuffle bytes before HDF5 compresses. Default: do."),
 ]
 
 PLANNING = [

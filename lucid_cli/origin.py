@@ -25,13 +25,15 @@ class Read:
     """What a run reads, and what for: input, mask or weights. It may be several files, such as a pair or a series."""
 
     role: str
-    path: Path
+    path: Path | str
     files: tuple[Path, ...]
+    zarr: Spec | None = None
+    """The Zarr that it is, whose files are too many to be named."""
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of all bytes of its files, one behind the other."""
-        return _sha256(self.files, tuple(_stamp(file) for file in self.files))
+        """The SHA-256 of all bytes of its files, one behind the other; of a Zarr as `zarr_store.digest` takes it."""
+        return _sha256(self.files, tuple(_stamp(file) for file in self.files), self.zarr)
 
     def to_json(self) -> dict[str, Any]:
         """Return what provenance says of it."""
@@ -47,9 +49,17 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 @cache
-def _sha256(files: tuple[Path, ...], stamps: tuple[tuple[int, int, int] | None, ...]) -> str:  # noqa: ARG001
+def _sha256(
+    files: tuple[Path, ...],
+    stamps: tuple[tuple[int, int, int] | None, ...],  # noqa: ARG001
+    zarr: Spec | None,
+) -> str:
     """Return a hash; weights and masks of many inputs are hashed once, as long as they stay as they are."""
-    return hash_files(files)
+    if zarr is None:
+        return hash_files(files)
+    from lucid_cli.zarr_store import digest
+
+    return digest(zarr)
 
 
 def read_by(spec: Spec, settings: Settings) -> list[Read]:
@@ -67,7 +77,7 @@ def _read_by_all(settings: Settings) -> list[Read]:
 
 def _read(role: str, spec: Spec) -> Read:
     files = format_of(spec).files_read(spec) if spec.suffix else [spec.path]
-    return Read(role, spec.path, tuple(files))
+    return Read(role, str(spec) if spec.is_zarr else spec.path, tuple(files), spec if spec.is_zarr else None)
 
 
 def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from lucid_cli.formats import Spec, format_of
-from lucid_cli.temporary import FULL_DISK, Temporary
+from lucid_cli.exchange import place_folder
+from lucid_cli.formats import ZARR_FILES, Spec, format_of
+from lucid_cli.temporary import FULL_DISK, Temporary, tree_of
 from lucid_cli.volumes import Sink, Target
 from lucid_core import machine
 from lucid_core.errors import LimitError, LucidError, OutputError
@@ -55,23 +56,33 @@ def protect(paths: Iterable[Path]) -> Protected:
 
 @output_errors
 def check_target(
-    path: Path, protected: Protected, overwrite: bool, *, make_folder: bool = False, skips: bool = True
+    path: Path,
+    protected: Protected,
+    overwrite: bool,
+    *,
+    make_folder: bool = False,
+    skips: bool = True,
+    is_folder: bool = False,
 ) -> Path:
     """Return the file that an output path means, links followed, or raise `OutputError` where it must not be written.
 
     `protected` are the files the run reads. With `make_folder` its folder need not be there; `skips`
-    says whether the command has `--skip-existing`.
+    says whether the command has `--skip-existing`; `is_folder` that the output is a folder: a Zarr.
     """
     if path.is_symlink() and not path.exists():
         raise OutputError(f"{path}: is a link to nothing; remove it or name another output")
     target = path.resolve() if path.is_symlink() else path
+    if is_folder:
+        _check_apart(path, target, protected)
     if not target.parent.is_dir() and not make_folder:
         raise OutputError(f"{path}: its folder {target.parent} does not exist; make it first")
     try:
         found = target.stat()
     except FileNotFoundError:
         return target
-    if not stat.S_ISREG(found.st_mode):
+    if is_folder:
+        _check_folder(path)
+    elif not stat.S_ISREG(found.st_mode):
         raise OutputError(f"{path}: is not a regular file")
     other = protected.get((found.st_dev, found.st_ino))
     if other is not None:
@@ -80,6 +91,30 @@ def check_target(
         skip = " or --skip-existing to leave it" if skips else ""
         raise OutputError(f"{path}: exists; use --overwrite to replace it{skip}")
     return target
+
+
+def check_far(spec: Spec, overwrite: bool) -> None:
+    """Raise `OutputError` where something stands behind an address and is not to be replaced."""
+    if spec.url is not None and not overwrite and format_of(spec).exists(spec):
+        raise OutputError(f"{spec}: exists; use --overwrite to replace it")
+
+
+def _check_folder(path: Path) -> None:
+    """Raise `OutputError` where what stands at the place of a Zarr is none."""
+    if not path.is_dir():
+        raise OutputError(f"{path}: is not a folder, as a Zarr is; remove it or name another output")
+    names = {one.name for one in path.iterdir()}
+    if names and not names & set(ZARR_FILES):
+        raise OutputError(f"{path}: is a folder, but no Zarr; nothing is replaced there, name another output")
+
+
+def _check_apart(path: Path, target: Path, protected: Protected) -> None:
+    """Raise `OutputError` where a folder would lie in an input, or hold one."""
+    real = target.resolve()
+    for other in protected.values():
+        found = other.resolve()
+        if real != found and (real.is_relative_to(found) or found.is_relative_to(real)):
+            raise OutputError(f"{path}: lies in the input {other}, or holds it; name another output")
 
 
 @output_errors
@@ -127,7 +162,11 @@ class Replacement:
         placed: list[Path] = []
         for path, final in zip(self.paths, self._finals, strict=True):
             try:
-                _place(path, final, self._overwrite)
+                tree = tree_of(path)
+                if tree.is_dir():
+                    place_folder(tree, final, self._overwrite)
+                else:
+                    _place(path, final, self._overwrite)
             except BaseException:
                 if not self._overwrite:
                     for other in placed:

@@ -35,7 +35,7 @@ def replay(output: str, given: str | None, rtol: float, atol: float, progress: s
     settings = _settings(found)
     _check_files(found, source, settings)
     with tempfile.TemporaryDirectory(prefix="lucid-conv3d-") as folder:
-        again = parse_spec(str(Path(folder, spec.path.name)) + (f":{spec.inner}" if spec.inner else ""))
+        again = parse_spec(str(Path(folder, spec.path.name)) + (f":/{spec.inner}" if spec.inner else ""))
         with Reporter(progress, source.path.name) as observe:
             Single(any_recipe(settings), {}, dry=False, tell=say).done(Task(0, source, again), observe)
         return compare(again, spec, rtol, atol)
@@ -76,7 +76,7 @@ def _check_files(found: dict[str, Any], source: Spec, settings: Settings) -> Non
     wanted = [(one["role"], one["sha256"]) for one in found["files"]]
     for one in read_by(source, settings):
         try:
-            for path in one.files:
+            for path in () if one.zarr else one.files:
                 check_input(path)
         except InputError as error:
             error.add_note(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lucid_cli.axes import output_axes
 from lucid_cli.formats import SUFFIXES, format_of, parse_spec
-from lucid_cli.output import check_memory, check_target, written
+from lucid_cli.output import check_far, check_memory, check_target, written
 from lucid_cli.sink import CastingWriter, out_dtype
 from lucid_cli.volumes import Target
 from lucid_core.arguments import triple
@@ -97,7 +97,10 @@ def write_sample(
     size = triple("shape", shape, 1)
     check_memory(8 * SAMPLE_COPIES * channels * math.prod(size), "the sample")
     volume = make_sample(kind, size, channels, seed)
-    finals = [check_target(path, {}, overwrite, skips=False) for path in format_of(spec).files(spec)]
+    check_far(spec, overwrite)
+    finals = [
+        check_target(path, {}, overwrite, skips=False, is_folder=spec.is_folder) for path in format_of(spec).files(spec)
+    ]
     format_name = SUFFIXES[spec.suffix]
     steps = (spacing or Length((1.0, 1.0, 1.0), "mm")).millimetres()
     target = Target(

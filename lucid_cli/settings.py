@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lucid_cli.formats import parse_spec
 from lucid_core.units import ByteSize, Length
 
 PAGES = (".html", ".htm")
@@ -58,6 +59,10 @@ class Settings:
     cast: str = "error"
     compression: str | None = None
     chunks: Sizes | None = None
+    shards: Sizes | None = None
+    zarr_format: str | None = None
+    pyramid: bool = False
+    level: int | None = None
     shuffle: bool | None = None
     accuracy: str = "componentwise"
     threads: int | None = None
@@ -95,7 +100,8 @@ class Settings:
     @property
     def makes_folders(self) -> bool:
         """Whether outputs go into a folder, where a tree of folders is made for them."""
-        return self.out_dir is not None or (self.output is not None and Path(self.output).is_dir())
+        into = self.output is not None and Path(self.output).is_dir() and not parse_spec(self.output).is_folder
+        return self.out_dir is not None or into
 
     @property
     def draws(self) -> bool:

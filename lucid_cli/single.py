@@ -1,5 +1,6 @@
 """One input of a command: planned or run, and what came of it as an item of the report and an exit code."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ from lucid_cli.job import Job, item, prepare, run
 from lucid_cli.layer import Recipe
 from lucid_cli.layers import LayersRecipe
 from lucid_cli.origin import files_written
-from lucid_cli.output import Protected, check_target
+from lucid_cli.output import Protected, check_far, check_target
 from lucid_cli.provenance import kept_beside, sidecar_path
 from lucid_cli.resume import tile_left
 from lucid_cli.settings import Settings
 from lucid_cli.talk import show_trace
-from lucid_cli.temporary import JOURNAL, PARTIAL, VOXELS, hidden
+from lucid_cli.temporary import JOURNAL, PARTIAL, VOXELS, hidden, tree_of
 from lucid_core import machine
-from lucid_core.errors import LimitError, OutputError
+from lucid_core.errors import ArgumentError, LimitError, OutputError
 from lucid_core.events import Observer
 from lucid_core.regions import Triple
 
@@ -115,13 +116,16 @@ class Single:
         if out is None:
             return []
         settings, finals = self.recipe.settings, format_of(out).files(out)
+        if out.url is not None:
+            _check_far(out, settings)
         lone = settings.has_sidecar and not any(path.exists() for path in finals)
         if lone and _skips(settings) and kept_beside(out):
             sidecar_path(out).unlink()  # a run was ended before its output stood there
         checked = partial(check_target, protected=self.protected, overwrite=settings.overwrite)
-        return [checked(path, make_folder=settings.makes_folders) for path in files_written(out, settings)][
-            : len(finals)
-        ]
+        return [
+            checked(path, make_folder=settings.makes_folders, is_folder=out.is_folder and path in finals)
+            for path in files_written(out, settings)
+        ][: len(finals)]
 
 
 def _prepared(task: Task, recipe: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None) -> Job:
@@ -141,8 +145,17 @@ def _skips(settings: Settings) -> bool:
 
 def _exists(out: Spec, settings: Settings) -> bool:
     """Say whether all files of an output exist, its sidecar too where there is to be one; a pipe has none."""
+    if out.url is not None:
+        return bool(format_of(out).exists(out))
     paths = files_written(out, settings)
     return bool(paths) and all(path.exists() for path in paths)
+
+
+def _check_far(out: Spec, settings: Settings) -> None:
+    """Raise what speaks against an output behind an address."""
+    if settings.resume or settings.has_sidecar:
+        raise ArgumentError(f"{out}: --resume, --sidecar and --bids keep files beside an output, which a folder has")
+    check_far(out, settings.overwrite)
 
 
 def clear(task: Task) -> None:
@@ -150,3 +163,4 @@ def clear(task: Task) -> None:
     for path in format_of(task.output).files(task.output) if task.output else []:
         for kind in (PARTIAL, VOXELS, JOURNAL):
             hidden(path, kind).unlink(missing_ok=True)
+        shutil.rmtree(tree_of(hidden(path, PARTIAL)), ignore_errors=True)

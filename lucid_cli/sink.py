@@ -26,7 +26,7 @@ OUT_DTYPES |= {
     "tiff": ("float32", "uint8", "int16", "uint16"),
     "ome_tiff": ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32"),
 }
-OUT_DTYPES["hdf5"] = OUT_DTYPES["npy"]
+OUT_DTYPES["hdf5"] = OUT_DTYPES["zarr"] = OUT_DTYPES["npy"]
 """Types of values that each format can hold and others can read."""
 
 

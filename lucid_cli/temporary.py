@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -17,14 +18,19 @@ from lucid_core.errors import LimitError, OutputError
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """What file systems say that know no locks."""
-PARTIAL, VOXELS, JOURNAL = "partial", "voxels", "journal"
-"""Kinds of temporary files: the output itself, its plain voxels, and how far a run has come."""
+PARTIAL, VOXELS, JOURNAL, TREE = "partial", "voxels", "journal", "tree"
+"""Kinds of temporary files: the output itself, its plain voxels, how far a run has come; and the folder of a Zarr."""
 
 
 def hidden(final: Path, kind: str) -> Path:
     """Return the path of a temporary file of an output."""
     digest = hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]
     return final.parent / f".lucid-conv3d-{digest}.{kind}"
+
+
+def tree_of(partial: Path) -> Path:
+    """Return the folder that belongs to the temporary file of an output: what becomes a Zarr."""
+    return partial.with_suffix(f".{TREE}")
 
 
 class Temporary:
@@ -41,7 +47,7 @@ class Temporary:
             if not keep:
                 for kind in (JOURNAL, VOXELS):  # the journal first: it must never outlive the voxels
                     hidden(final, kind).unlink(missing_ok=True)
-                os.ftruncate(self._descriptor, 0)
+                self.empty()
         except OutputError:
             raise
         except OSError as error:
@@ -50,11 +56,13 @@ class Temporary:
             raise OutputError(f"{final.parent}: cannot write there: {error.strerror}") from error
 
     def empty(self) -> None:
-        """Throw away what it holds."""
+        """Throw away what it holds, and the folder beside it."""
         os.ftruncate(self._descriptor, 0)
+        shutil.rmtree(tree_of(self.path), ignore_errors=True)
 
     def remove(self) -> None:
         """Remove the file, unless it stands in its place by now, and let it go."""
+        shutil.rmtree(tree_of(self.path), ignore_errors=True)
         with contextlib.suppress(OSError):
             if os.path.samestat(self.path.lstat(), os.fstat(self._descriptor)):
                 self.path.unlink()

@@ -6,7 +6,7 @@ role among n, c, z, y, x (`axes.roles`), and the array is seen as (N, C, D, H, W
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ from lucid_core.volume import Shape5, VolumeReader
 
 Array = npt.NDArray[Any]
 FIVE = "nczyx"
+Shrink = Callable[[Any, Any, Any], None]
+"""Makes the second of two arrays of a multiscale image from the first, by a `pyramid.Shrinking`."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Writing:
     """Voxels along D, H, W that are stored together."""
     waiting: int = 0
     """Bytes that wait where the regions that come end within what is stored together."""
+    whole: bool = False
+    """Whether regions should be multiples of `grain`, as others are written twice."""
     in_place: bool = False
     """Whether regions are written, in any order, where they stay."""
 
@@ -187,9 +191,9 @@ class Target:
     """What the input's spacing was said to be, where `--spacing` said so."""
     compression: str | None
     chunks: Triple | None
-    """Shape of HDF5 chunks along D, H, W, where `--chunks` says it."""
+    """Shape of HDF5 or Zarr chunks along D, H, W, where `--chunks` says it."""
     shuffle: bool | None
-    """Whether bytes are shuffled before HDF5 compresses them, where `--shuffle` says so."""
+    """Whether bytes are shuffled before HDF5 or Zarr compresses them, where `--shuffle` says so."""
     tile: Triple
     """Voxels along D, H, W of the regions that come, in order; those at the end may be smaller."""
     voxels: Path | None = None
@@ -198,6 +202,14 @@ class Target:
     inter: float = 0.0
     provenance: str | None = None
     """What made it, kept where the format has a place for it."""
+    shards: Triple | None = None
+    """Shape of Zarr shards along D, H, W, where `--shards` says it."""
+    zarr_format: int | None = None
+    """Format of a Zarr, 2 or 3, where `--zarr-format` says it."""
+    pyramid: bool = False
+    """Whether lower levels of resolution are written too."""
+    shrink: Shrink | None = None
+    """Makes a lower level, where the voxels are written."""
 
     @property
     def file_shape(self) -> tuple[int, ...]:
@@ -210,9 +222,9 @@ class Target:
         """Whether the regions that come are whole planes, so that one channel comes in the order of D, H, W."""
         return self.tile[1:] == self.shape[3:]
 
-    def regions(self) -> Iterator[tuple[int, Region]]:
-        """Yield the regions that come, and their volumes, in order."""
-        cut = [cuts(size, step) for size, step in zip(self.shape[2:], self.tile, strict=True)]
+    def regions(self, tile: Triple | None = None) -> Iterator[tuple[int, Region]]:
+        """Yield the regions that come, and their volumes, in order; or those of another size."""
+        cut = [cuts(size, step) for size, step in zip(self.shape[2:], tile or self.tile, strict=True)]
         for batch in range(self.shape[0]):
             for d, h, w in itertools.product(*cut):
                 yield batch, Region((d[0], h[0], w[0]), (d[1], h[1], w[1]))

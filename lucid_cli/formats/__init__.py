@@ -17,12 +17,16 @@ from lucid_core.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Spec:
-    """A file as named on the command line: its path and, for HDF5, the dataset in it, for DICOM, the series."""
+    """A file as named on the command line, and what is meant in it: an HDF5 dataset, a series, a node of a Zarr."""
 
     path: Path
     inner: str | None
     suffix: str
     """Suffix that says the format, in lower case, or '' where none is known."""
+    url: str | None = None
+    """Address of a Zarr that is not a file or folder here; `path` is its name then."""
+    level: int | None = None
+    """Level of an OME-Zarr image, where `--level` says it."""
 
     @property
     def is_pipe(self) -> bool:
@@ -39,8 +43,28 @@ class Spec:
         """An output to plan with where none is named: of the same format, or NIfTI where that is only read."""
         return Spec(self.path, None, ".nii") if self.suffix in READ_ONLY else self
 
+    @property
+    def is_zarr(self) -> bool:
+        """Whether it is a Zarr: a folder, a zip or an address."""
+        return self.suffix in ZARR
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a Zarr that is a folder here."""
+        return self.is_zarr and self.url is None and not self.suffix.endswith(ZIPPED)
+
+    @property
+    def name(self) -> str:
+        """The file, folder or address, without what is meant in it."""
+        return self.url or str(self.path)
+
+    @property
+    def node(self) -> Path:
+        """What the file system, or an address, has of its own for it: the folder of a node of a Zarr, else the file."""
+        return Path(self.name, self.inner or "") if self.is_folder or self.url else self.path
+
     def __str__(self) -> str:
-        return f"{self.path}:{self.inner}" if self.inner else str(self.path)
+        return f"{self.name}{'/' if self.is_zarr else ':'}{self.inner}" if self.inner else self.name
 
     @property
     def stem(self) -> str:
@@ -80,6 +104,11 @@ SUFFIXES = {
     ".rec": "mrc",
     ".dcm": "dicom",
     ".mnc": "minc",
+    ".zarr": "zarr",
+    ".ome.zarr": "zarr",
+    ".zarr.zip": "zarr",
+    ".ome.zarr.zip": "zarr",
+    ".ozx": "zarr",
 }
 """Suffixes and the modules that serve them; kept here so that naming a file imports no format."""
 
@@ -87,21 +116,64 @@ SERIES = ".dcm"
 """Suffix of DICOM files, and of folders that hold series of them, whatever these are called."""
 READ_ONLY = (SERIES, ".mnc")
 """Suffixes of formats that are not written."""
+ZARR = tuple(suffix for suffix, name in SUFFIXES.items() if name == "zarr")
+"""Suffixes of Zarr hierarchies, which are folders, zips or addresses."""
+ZIPPED = (".zip", ".ozx")
+ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+"""Names of the metadata of a node of a Zarr: of format 3, of an array and of a group of format 2."""
 _DICOM_MAGIC = (128, b"DICM")
 
 _LEGAL = ", ".join(suffix for suffix in SUFFIXES if suffix not in READ_ONLY)
 
 _WITH_DATASET = re.compile(r"(?P<path>.*\.(?:h5|hdf5)):{1,2}(?P<inner>/.*|[^/:\\].*)", re.IGNORECASE | re.DOTALL)
 
+_WITH_NODE = re.compile(
+    rf"(?P<path>.+?(?P<suffix>{'|'.join(map(re.escape, sorted(ZARR, key=len, reverse=True)))}))"
+    r"(?::{0,2}/+(?P<inner>.*?)/*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*(?:::[a-z0-9+.-]+)*://", re.IGNORECASE)
+
 
 def parse_spec(text: str) -> Spec:
-    """Split `file.h5:/group/data` (also with `::`) into path and dataset, and find the suffix of the path."""
+    """Split `file.h5:/group/data` (also with `::`) or `a.zarr/path`, and find the suffix of the file."""
     if text == PIPE:
         return Spec(Path(PIPE), None, ".nii")
+    return (None if _WITH_DATASET.fullmatch(text) else _node(text)) or _file(text)
+
+
+def _node(text: str) -> Spec | None:
+    """Return the node of a Zarr that a text names, None where it names none."""
+    local = text.removeprefix("file://")
+    match = _WITH_NODE.fullmatch(local)
+    if match is None or (match["inner"] and _suffix(match["inner"]) not in ("", *ZARR)):
+        return _bare(text)
+    lower = match["path"].lower()
+    suffix = max((one for one in ZARR if lower.endswith(one)), key=len)
+    url = match["path"] if _URL.match(local) else None
+    path = Path(url.rpartition("/")[2]) if url else Path(match["path"])
+    return Spec(path, match["inner"] or None, suffix, url)
+
+
+def _bare(text: str) -> Spec | None:
+    """Return the Zarr that a folder is whose name does not say so, None where it is none."""
+    try:
+        is_zarr = not _suffix(text) and any(Path(text, name).is_file() for name in ZARR_FILES)
+    except (OSError, ValueError):
+        return None
+    return Spec(Path(text), None, ".zarr") if is_zarr else None
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix of a name that says a format, '' where none does."""
+    lower = Path(name).name.lower()
+    return max((one for one in SUFFIXES if lower.endswith(one)), key=len, default="")
+
+
+def _file(text: str) -> Spec:
     match = _WITH_DATASET.fullmatch(text)
     name, inner = (match["path"], match["inner"]) if match else (text, None)
-    lower = Path(name).name.lower()
-    suffix = max((one for one in SUFFIXES if lower.endswith(one)), key=len, default="")
+    suffix = _suffix(name)
     return (_series(text) if suffix in ("", SERIES) else None) or Spec(Path(name), inner, suffix)
 
 

@@ -324,7 +324,7 @@ class TestInit:
         lines = re.findall(r"^  #?([a-z0-9_]+): (.*)$", text, re.MULTILINE)
         assert sorted(key for key, _ in lines) == sorted(OPTIONS)
         words = {"D,H,W", "INTEGER", "LENGTH", "SIZE", "true|false", "float32|float64", "LIST", "D|H|W|z|y|x|all"}
-        words |= {"LETTERS", "HOW", "none|1..9"}
+        words |= {"LETTERS", "HOW", "none|1..9", "2|3"}
         with click.Context(apply) as ctx:
             for key, value in lines:
                 found = find({key: read(value).value}, OPTIONS.values(), ctx)

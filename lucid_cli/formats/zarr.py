@@ -1,0 +1,284 @@
+"""Zarr of the formats 2 and 3: a lone array, or an OME-Zarr image; a folder, a zip, or behind an address (fsspec).
+
+Every chunk, or shard, is written whole, by the one tile that holds it. The metadata are written last, so that there is
+no array before its voxels are there. A folder is filled beside its place (`lucid_cli.temporary.tree_of`) and then
+renamed; a zip is packed from such a folder.
+"""
+
+import math
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lucid_cli.boxes import BoxReader, file_block, file_box
+from lucid_cli.formats import Spec
+from lucid_cli.rawfile import RAW_COPIES, RawFile, RawReader
+from lucid_cli.streams import LIKELY_RATIO, SpooledSink, plain_file
+from lucid_cli.temporary import tree_of
+from lucid_cli.volumes import Array, Sink, Source, Target, Writing
+from lucid_cli.zarr_layout import Layout, codec_options, documents, layout, objects
+from lucid_cli.zarr_source import STORE_BYTES, ZarrSource
+from lucid_cli.zarr_store import CONCURRENCY, missing, said, store_of, zarr
+from lucid_cli.zarr_tree import pack, publish, settle
+from lucid_core import machine
+from lucid_core.errors import OutputError, RunError
+from lucid_core.regions import Region
+
+OBJECT_BYTES = 200
+"""Memory that is kept for each chunk or shard while they are counted."""
+
+
+class ZarrSink(Sink):
+    """Writes the arrays of an output; regions are whole chunks or shards."""
+
+    def __init__(self, store: Any, target: Target, found: Layout, below: str) -> None:
+        """Prepare the metadata, which `documents` keeps, and the arrays in a store, at a path below its root."""
+        super().__init__()
+        self.documents: dict[str, Any] = {}
+        self.arrays = [_in_store(array, store) for array in _described(self.documents, target, found, below)]
+        self._target, self._layout = target, found
+
+    def encode(self, batch: int, region: Region, block: Array) -> None:
+        """Store the chunks of a region of the first array: in several threads."""
+        write_region(self.arrays[0], self._target.axes, batch, region, block)
+
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
+        """Do nothing more: the region is stored."""
+
+    def finish(self) -> None:
+        """Make the lower levels, and check that nothing is missing."""
+        for number, step in enumerate(self._layout.shrinkings):
+            assert self._target.shrink is not None
+            self._target.shrink(self.arrays[number], self.arrays[number + 1], step)
+        for array in self.arrays:
+            absent, whole = missing(array)
+            if absent:
+                raise RunError(f"{absent} of {whole} chunks of the output {array.path} are missing; run again")
+
+
+def write_region(array: Any, axes: str, batch: int, region: Region, block: Array) -> None:
+    """Store the voxels (C, d, h, w) of a region of one volume; `axes` are the roles of the array's axes."""
+    try:
+        array[file_box(axes, batch, region, block.shape[0])] = file_block(axes, block)
+    except OSError:
+        raise
+    except Exception as error:
+        raise RunError(f"the output cannot be stored: {said(error)}") from error
+
+
+def _described(into: dict[str, Any], target: Target, found: Layout, below: str) -> list[Any]:
+    """Put the metadata of all nodes into a dictionary by their keys, and return the arrays that they describe."""
+    store = zarr.storage.MemoryStore(into)
+    own, of_arrays = documents(target, found)
+    groups = below.split("/")[: None if found.image else -1] if below else []
+    root = {} if groups or not found.image else own
+    for depth in range(len(groups) + 1):
+        path = "/".join(groups[:depth])
+        if depth < len(groups) or found.image:
+            attrs = own if found.image and path == below else root
+            zarr.create_group(store, path=path, zarr_format=found.zarr_format, attributes=attrs)
+    return [
+        _array(store, target, found, number, f"{below}/{array.path}".strip("/"), of_arrays[number])
+        for number, array in enumerate(found.arrays)
+    ]
+
+
+def _array(store: Any, target: Target, found: Layout, number: int, path: str, attributes: dict[str, Any]) -> Any:
+    array, newest = found.arrays[number], found.zarr_format == 3
+    return zarr.create_array(
+        store,
+        name=path,
+        shape=array.shape,
+        dtype=target.dtype.newbyteorder("<"),
+        chunks=array.chunks,
+        shards=array.shards,
+        filters=None,
+        fill_value=0,
+        zarr_format=found.zarr_format,
+        attributes=attributes,
+        dimension_names=list(target.axes.replace("n", "t")) if newest else None,
+        chunk_key_encoding=None if newest else {"name": "v2", "separator": "/"},
+        config={"write_empty_chunks": True},  # a chunk of zeros is one that was written
+        **codec_options(target, found.zarr_format),
+    )
+
+
+def _in_store(array: Any, store: Any) -> Any:
+    """Return an array of the same metadata whose chunks lie in another store."""
+    place = zarr.storage.StorePath(store, array.path)
+    return zarr.Array(zarr.AsyncArray(array.metadata, place, config={"write_empty_chunks": True, "order": "C"}))
+
+
+class FolderSink(ZarrSink):
+    """Fills a folder, which is renamed, or packed into a zip, when it is whole."""
+
+    def __init__(self, temporary: Path, target: Target, found: Layout, below: str, *, zipped: bool) -> None:
+        self._tree, self._zip = tree_of(temporary), temporary if zipped else None
+        if self._tree.is_symlink():
+            self._tree.unlink()
+        self._tree.mkdir(exist_ok=True)
+        super().__init__(zarr.storage.LocalStore(self._tree), target, found, below)
+
+    def finish(self) -> None:
+        """Complete the folder, flushed to the disk, and pack it where it shall be a zip."""
+        super().finish()
+        publish(self.documents, self._tree)
+        settle(self._tree)
+        if self._zip is not None:
+            pack(self._tree, self._zip)
+
+
+class FarSink(ZarrSink):
+    """Fills a hierarchy behind an address: nothing is an array there until the metadata come, at the end."""
+
+    def __init__(self, target: Target, found: Layout, spec: Spec) -> None:
+        self._spec = spec
+        store = store_of(spec, read_only=False)
+        super().__init__(store, target, found, spec.inner or "")
+        self._files, self._root = _far(spec)
+        if self._files.exists(f"{self._root}/{spec.inner or ''}".rstrip("/")):
+            self._files.rm(f"{self._root}/{spec.inner or ''}".rstrip("/"), recursive=True)
+
+    def finish(self) -> None:
+        """Complete the hierarchy: what describes a node comes after what is below it."""
+        super().finish()
+        for key in sorted(self.documents, key=lambda one: -one.count("/")):
+            path = f"{self._root}/{key}"
+            if not (self._is_above(key) and self._files.exists(path)):
+                self._files.pipe_file(path, self.documents[key].to_bytes())
+
+    def _is_above(self, key: str) -> bool:
+        """Say whether a document is one of a group that the output lies in, which others may share."""
+        inner = self._spec.inner
+        return inner is not None and not key.startswith(f"{inner}/")
+
+
+def _far(spec: Spec) -> tuple[Any, str]:
+    """Return the file system behind an address, and the path of the hierarchy in it."""
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(spec.url)
+    files.invalidate_cache()
+    return files, root
+
+
+def open_source(spec: Spec) -> Source:
+    """Open an array, or a level of an image, to read."""
+    return ZarrSource(spec)
+
+
+def open_sink(temporaries: list[Path], target: Target, spec: Spec) -> Sink:
+    """Open a hierarchy to write; regions that are no whole chunks are spooled first."""
+    found = layout(target, spec, _parent_format(spec))
+    if spec.url is not None:
+        sink: ZarrSink = FarSink(target, found, spec)
+        folder = Path(tempfile.gettempdir())
+    else:
+        zipped = not spec.is_folder
+        below = spec.inner or "" if zipped else spec.node.relative_to(files(spec)[0]).as_posix().removeprefix(".")
+        sink = FolderSink(temporaries[0], target, found, below, zipped=zipped)
+        folder = temporaries[0].parent
+    return sink if is_aligned(target, found) else _spooled(sink, target, found, folder)
+
+
+def is_aligned(target: Target, found: Layout) -> bool:
+    """Say whether the regions that come are whole chunks or shards."""
+    return all(
+        tile % grain == 0 or tile >= size
+        for tile, grain, size in zip(target.tile, found.grain, target.shape[2:], strict=True)
+    )
+
+
+def _spooled(sink: Sink, target: Target, found: Layout, folder: Path) -> Sink:
+    """Return a sink that takes regions into a plain file first, and pours it chunk by chunk."""
+    with ExitStack() as stack:
+        stack.callback(sink.close)
+        file = stack.enter_context(plain_file(target, folder))
+        spooled = SpooledSink(file, target.axes, target, sink, partial(_pour, file, target, found, sink))
+        spooled.closes(stack.pop_all())
+    return spooled
+
+
+def _pour(file: IO[bytes], target: Target, found: Layout, sink: Sink, plain: RawFile) -> None:
+    """Store the voxels of a plain file, chunk by chunk."""
+    stored = target.dtype.newbyteorder("<")
+    boxes = BoxReader(RawReader(file, 0, plain.shape, stored, "the temporary file"), plain.shape, stored, target.axes)
+    for batch, region in target.regions(found.grain):
+        block = np.empty((target.shape[1], *region.shape), target.dtype)
+        boxes.read(batch, region, block)
+        sink.encode(batch, region, block)
+
+
+def writing(target: Target, spec: Spec) -> Writing:
+    """Return what writing a target takes; compressed voxels are taken for a quarter of their size."""
+    found = layout(target, spec, _parent_format(spec))
+    voxels = sum(math.prod(array.shape) for array in found.arrays)
+    size = voxels * target.dtype.itemsize // (1 if target.compression == "none" else LIKELY_RATIO)
+    chunk = math.prod(found.arrays[0].written_together) * target.dtype.itemsize
+    aligned, local = is_aligned(target, found), spec.url is None
+    plain = 0 if aligned else math.prod(target.shape) * target.dtype.itemsize
+    return Writing(
+        memory=STORE_BYTES + 2 * CONCURRENCY * machine.cores() * chunk + OBJECT_BYTES * objects(found),
+        copies=RAW_COPIES,
+        disk=size if local else 0,
+        spool=plain + (0 if spec.is_folder or not local else size),
+        grain=found.grain,
+        whole=True,
+        in_place=aligned and local,
+    )
+
+
+def _parent_format(spec: Spec) -> int | None:
+    """Return the format of the hierarchy that an output becomes a part of, None where it is one of its own.
+
+    Raises `OutputError` where what is there cannot hold it.
+    """
+    if spec.inner is None or not (spec.is_folder or spec.url):
+        return None
+    root = Spec(spec.path, None, spec.suffix, spec.url)
+    try:
+        node = zarr.open(store=store_of(root), mode="r")
+    except (FileNotFoundError, KeyError):
+        return None
+    except Exception as error:
+        raise OutputError(f"{root}: cannot become the place of {spec.inner}: {said(error)}") from error
+    if hasattr(node, "shape"):
+        raise OutputError(f"{root}: is an array, which holds nothing by the name {spec.inner}; name another output")
+    return int(node.metadata.zarr_format)
+
+
+def files(spec: Spec) -> list[Path]:
+    """Return what is put in place for an output: its folder, or the first one it lies in that is not there yet.
+
+    Nothing behind an address.
+    """
+    if spec.url is not None:
+        return []
+    if not spec.is_folder or not spec.path.is_dir():
+        return [spec.path]
+    path = spec.path
+    for name in (spec.inner or "").split("/"):
+        path = path / name
+        if not path.is_dir():
+            break
+    return [path]
+
+
+def files_read(spec: Spec) -> list[Path]:
+    """Return the folder or the zip that an input is; nothing behind an address."""
+    return [] if spec.url is not None else [spec.node]
+
+
+def exists(spec: Spec) -> bool:
+    """Say whether an array or a group stands behind an address."""
+    try:
+        node = zarr.open(store=store_of(spec), path=spec.inner or "", mode="r")
+    except (FileNotFoundError, KeyError):
+        return False
+    except Exception as error:
+        raise OutputError(f"{spec}: its place cannot be looked at: {said(error)}") from error
+    return node is not None
