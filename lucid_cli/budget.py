@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from lucid_cli.formats import Spec, format_of
@@ -23,6 +24,8 @@ MOST_ALONG = 1 << 20
 """A volume of more voxels along an axis is refused: planning takes time for every plane."""
 KERNEL_START_SECONDS = 1.0
 """What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
+WORKER_BYTES = 176 << 20
+"""Resident memory of a worker of dask before its first tile."""
 LATER_BYTES = 10 << 20
 """What the process grows by after the plan is made: modules that are loaded then, threads, small buffers."""
 PICTURES_BYTES = 32 << 20
@@ -47,10 +50,11 @@ def memory_limit(settings: Settings) -> int | None:
     return (machine.resident_bytes() or 0) + max(0, available - margin)
 
 
-def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec) -> Plan:
+def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec, *, workers: int | None = None) -> Plan:
     """Plan within the memory limit, and choose the way to read: the first that keeps it and holds no great part of it.
 
-    The way is kept as `inputs.readings`.
+    The way is kept as `inputs.readings`. With `workers` other processes carry the plan out, each within the limit; they
+    read regions as they need them.
 
     Raises `LimitError` where none does, or where no disk could hold the output.
     """
@@ -63,10 +67,13 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec) ->
     limit_bytes = memory_limit(settings)
     writing = format_of(spec).writing(target, spec)
     process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES + (PICTURES_BYTES if settings.draws else 0)
+    process = process if workers is None else WORKER_BYTES
     refusals: list[LimitError] = []
     kept: list[tuple[Plan, tuple[Reading, ...]]] = []
     for readings in inputs.ways(problem.batch):
-        ends = _ends(settings, inputs, problem, process, readings, writing)
+        if workers is not None and any(reading.forward for reading in readings):
+            continue
+        ends = replace(_ends(settings, inputs, problem, process, readings, writing), workers=workers)
         try:
             chosen = _plan(settings, problem, ends, limit_bytes)
         except LimitError as error:

@@ -71,6 +71,9 @@ class Settings:
     batch_size: int | None = None
     algorithm: str = "auto"
     engine: str = "auto"
+    executor: str = "threads"
+    scheduler: str | None = None
+    workers: int | None = None
     output: str | None = None
     out_dir: str | None = None
     from_file: str | None = None

@@ -21,6 +21,8 @@ SLOT_BYTES = 64 << 20
 """Memory of one tile in work that is aimed below."""
 JOINING = 3
 """Channels that joining channels takes."""
+BOX_BYTES = 512 << 20
+"""Memory that is aimed below for a tile of a cluster: large, so that its scheduler keeps up with many workers."""
 WHOLE_ROWS = 2
 """Times that memory which a tile may take before its rows are cut: files are read and written row by row then."""
 WORTH_CUTTING = 0.75
@@ -62,6 +64,31 @@ def choose_tile(problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 
     return tile
 
 
+def choose_box(problem: Problem, ways: Ways, threads: int, grain: Triple) -> Triple:
+    """Cut the output into boxes of whole grains, as each is read by itself, with all the grains its halo touches.
+
+    The axis is halved that adds the least to what is read, until a box takes no more than `BOX_BYTES` and there are
+    enough for each thread.
+    """
+    tile = problem.out_size
+    while True:
+        halves = [one for axis in range(3) if (one := _halved(tile, axis, problem, grain)) != tile]
+        whole = [one for one in halves if _aligned(one, problem, grain) == one]
+        enough = tile_count(problem, tile) >= threads * TILES_PER_THREAD
+        if not whole or (tile_bytes(problem, ways, tile) <= BOX_BYTES and enough):
+            return tile
+        tile = min(whole, key=lambda one: _read_share(problem, one, grain))
+
+
+def _read_share(problem: Problem, tile: Triple, grain: Triple) -> float:
+    """Return the voxels that are read for an output voxel of a tile, whole grains of the input."""
+    steps = (step * stride for step, stride in zip(grain, problem.stride, strict=True))
+    reach = (low + high for low, high in problem.halo)
+    sizes = zip(tile, problem.stride, steps, reach, problem.size, strict=True)
+    read = (min(size, count * stride + -(-halo // (2 * step)) * 2 * step) for count, stride, step, halo, size in sizes)
+    return math.prod(read) / math.prod(tile)
+
+
 def fit(
     problem: Problem, ways: Ways, threads: int, ends: Ends, limit_bytes: int | None, asked: Triple | None
 ) -> tuple[Triple, int, Memory]:
@@ -72,7 +99,10 @@ def fit(
 
     Raises `LimitError`, naming the least that would do and its largest part.
     """
-    tile = asked or choose_tile(problem, ways, threads, ends.grain)
+    if ends.workers is None:
+        tile = asked or choose_tile(problem, ways, threads, ends.grain)
+    else:
+        tile = asked or choose_box(problem, ways, threads * ends.workers, ends.grain)
     tried = []
     for smaller, fewer in _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None):
         memory = memory_of(problem, ways, smaller, fewer, ends)

@@ -31,7 +31,7 @@ from lucid_core.volume import VolumeReader, VolumeWriter
 Array = npt.NDArray[Any]
 
 
-class _Work:
+class Work:
     """What the tiles of one run share. `read`, `compute`, `encode`, `write` are called once a tile, in this order."""
 
     def __init__(
@@ -77,6 +77,10 @@ class _Work:
         """Say whether a tile is computed in the writer's memory, and need not be written."""
         return self.writer.view(tile.batch, tile.out) is not None
 
+    def encoded(self, tile: Tile, scratch: Scratch) -> Any:
+        """Read, compute and encode a tile that may be read in any order."""
+        return self.encode(tile, self.compute(tile, self.read(tile, scratch), scratch))
+
     def encode(self, tile: Tile, out: Array) -> Any:
         """Return the output of a tile as the writer wants it; nothing where it was computed in place."""
         with self._stage("write"):
@@ -87,6 +91,21 @@ class _Work:
         with self._stage("write"):
             if not self.in_place(tile):
                 self.writer.write(tile.batch, tile.out, encoded)
+
+
+class Tally:
+    """Tells an observer of the voxels that are written: first of those of the tiles that are `finished` already."""
+
+    def __init__(self, plan: Plan, observe: Observer, finished: int = 0) -> None:
+        self._channels, self._total = plan.problem.out_channels, math.prod(plan.problem.out_shape)
+        self._observe = observe
+        self._done = self._channels * sum(tile.out.voxels for tile in islice(tiles(plan), finished))
+        observe(Progress(self._done, self._total))
+
+    def add(self, tile: Tile) -> None:
+        """Take in a tile that was written."""
+        self._done += self._channels * tile.out.voxels
+        self._observe(Progress(self._done, self._total))
 
 
 def execute(
@@ -103,17 +122,13 @@ def execute(
 
     `stopwatch` is told what threads are doing; the first `finished` tiles are taken for written, and left out.
     """
-    work = _Work(plan, filters, reader, writer, stopwatch or Stopwatch())
-    channels, total = plan.problem.out_channels, math.prod(plan.problem.out_shape)
-    done = channels * sum(tile.out.voxels for tile in islice(tiles(plan), finished))
+    work = Work(plan, filters, reader, writer, stopwatch or Stopwatch())
+    tally = Tally(plan, observe, finished)
 
     def finish(tile: Tile, encoded: Any) -> None:
-        nonlocal done
         work.write(tile, encoded)
-        done += channels * tile.out.voxels
-        observe(Progress(done, total))
+        tally.add(tile)
 
-    observe(Progress(done, total))
     with blas.single_threaded():
         _Crew(plan, work, finish, finished).run(min(plan.threads, plan.tiles))
 
@@ -121,14 +136,14 @@ def execute(
 class _Crew:
     """Threads that share the tiles of a run."""
 
-    def __init__(self, plan: Plan, work: _Work, finish: Callable[[Tile, Any], None], finished: int) -> None:
+    def __init__(self, plan: Plan, work: Work, finish: Callable[[Tile, Any], None], finished: int) -> None:
         self._work = work
         self._finish = finish
         self._grows = isinstance(plan.problem, Stack)
         """Whether the tiles at a border are smaller: those of a stack are cut off there layer by layer."""
         self._batch_size = plan.batch_size or plan.problem.batch
         self._tiles_per_volume = plan.tiles // max(plan.problem.batch, 1)
-        self._tiles = islice(enumerate(tiles(plan)), finished, None)
+        self._tiles = enumerate(tiles(plan, finished), finished)
         self._taking, self._finishing, self._state = threading.Lock(), threading.Lock(), threading.Condition()
         self._finished: set[int] = set()
         self._first = finished

@@ -67,6 +67,8 @@ class Ends:
     """Output planes that are encoded together."""
     waiting: int = 0
     """What waits for the rest of its block where tiles are no multiple of `block`."""
+    workers: int | None = None
+    """Processes that work at the same time, each with so much memory and so many threads; None for this one alone."""
 
 
 @dataclass(frozen=True)
