@@ -38,6 +38,8 @@ AHEAD = 16
 LOCAL_SHARE = 0.8
 """Share of the memory that is available, which all workers here may take where nothing is said."""
 SLURM = "slurm"
+NOISY = ("distributed", "asyncio", "tornado", "dask_jobqueue")
+"""What the names of loggers begin with that tell of every connection that is lost."""
 
 
 class Cluster:
@@ -204,5 +206,6 @@ def _version() -> str:
 
 def _quiet() -> None:
     """Let the libraries log nothing here: what matters is said as an error."""
-    for name in ("distributed", "asyncio", "tornado", "bokeh", "dask_jobqueue"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in (*NOISY, *logging.root.manager.loggerDict):
+        if name.startswith(NOISY):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
