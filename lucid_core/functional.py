@@ -52,6 +52,8 @@ def conv3d(
 
     Parameters: x (N, C, D, H, W) or one volume (C, D, H, W); weight (O, C/groups, K_D, K_H, K_W); bias (O,).
     A size is an int or three (D, H, W); padding also "same" (stride 1; an odd total goes above) or "valid".
+    Arrays may be of NumPy or of whatever makes one (`__array__`) or shows its memory on the CPU (`__dlpack__`), such
+    as tensors of PyTorch and datasets of HDF5 and Zarr; the result is one of NumPy.
 
     Returns a new array (N, O, D', H', W') with D' = floor((D + 2p - d(k-1) - 1) / s + 1), in x's dtype; integers
     become float32, those over 16 bits float64; float16 is computed in float32. At every voxel the error is at most
@@ -61,6 +63,10 @@ def conv3d(
     normalised: conv(M x) / conv(M) + bias, M being 1 for what is inside the mask and not NaN. Outputs whose centre lies
     outside the mask are `outside`. padding_mode="renormalize" does it for what lies inside the volume. Each needs
     filters whose sum is not 0; see `lucid_core.normalization`.
+
+    For x of `dask.array` the result is one too, and nothing is computed before that: each chunk from the voxels it
+    reads, on one thread. It has the bits of the same call in memory in every chunking (with accuracy "componentwise").
+    Chunks along D, H, W follow those of x; a mask may be of dask as well, and a weight of dask is computed at once.
 
     Raises `ValueError` for arguments that do not fit, `TypeError` for a wrong type, before any work.
 

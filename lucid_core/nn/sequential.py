@@ -27,7 +27,8 @@ class Sequential(Module):
     """Layers one after another. The result is that of calling them one by one, where the same algorithms compute them.
 
     Convolutions and the elementwise operations between them are computed tile by tile in one pass, so that no result
-    between them exists as a whole.
+    between them exists as a whole. An array of dask stays lazy, as in `lucid_core.conv3d`; with circular padding,
+    chunks at a border read the whole axis then.
 
     >>> from lucid_core.nn import ReLU
     >>> net = Sequential(Conv3d(1, 8, 3, padding=1), ReLU(), Conv3d(8, 1, 3, padding=1))
