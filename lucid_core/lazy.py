@@ -49,6 +49,11 @@ class Part(NamedTuple):
 
 def checked(name: str, array: Any) -> Any:
     """Return a dask array whose chunks have known shapes and are arrays of NumPy, or raise `ArgumentError`."""
+    if hasattr(array, "expr"):
+        raise ArgumentError(
+            f"{name} is an array of dask's query planner, which cannot be convolved lazily yet: set the configuration "
+            "array.query-planning of dask to False before dask.array is imported"
+        )
     if any(math.isnan(size) for sizes in array.chunks for size in sizes):
         raise ArgumentError(f"the chunks of {name} have no known shape: call {name}.compute_chunk_sizes() first")
     if type(array._meta) is not np.ndarray:
@@ -60,8 +65,8 @@ def checked(name: str, array: Any) -> Any:
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise `ArgumentError` where a number of threads is asked for: those of dask compute the chunks."""
-    if threads is not None:
+    """Raise `ArgumentError` for more threads than one: those of dask compute the chunks."""
+    if threads not in (None, 1):
         raise ArgumentError(
             f"threads={threads} cannot be kept for a dask array, whose chunks are computed by one thread each: leave "
             "it out, and say to dask how many there are, for example .compute(num_workers=2)"
@@ -90,8 +95,9 @@ def convolved(x: Any, plan: Plan, filters: Sequence[Filters], mask: Any = None) 
     bounds = _bounds(problem, _edges(x)[2:])
     recipe = _recipe(plan, filters, bounds, dtype, x.ndim)
     sources = [one for one in (x, mask) if one is not None]
-    name = f"lucid-conv3d-{_token(recipe.token, *(one.name for one in sources))}"
-    tasks = _graph(name, recipe, bounds, *sources)
+    token = _token(recipe.token, *(one.name for one in sources))
+    name = f"conv3d-{token}"
+    tasks = _graph(token, recipe, bounds, *sources)
     graph = require("dask.highlevelgraph", extra="dask").HighLevelGraph.from_collections(name, tasks, sources)
     sizes = [tuple(count for _, count in along) for along in bounds]
     chunks = (_sizes(_edges(x)[0]), (problem.out_channels,), *sizes)[-x.ndim :]
@@ -133,10 +139,10 @@ def _bounds(problem: Problem, edges: Sequence[Edges]) -> Bounds:
     return found
 
 
-def _graph(name: str, recipe: Recipe, bounds: Bounds, x: Any, mask: Any = None) -> dict[Any, Any]:
+def _graph(token: str, recipe: Recipe, bounds: Bounds, x: Any, mask: Any = None) -> dict[Any, Any]:
     """Return the tasks: the recipe, the pieces of the input and of the mask, and the chunks of the output."""
-    problem, common = recipe.plan.problem, f"lucid-recipe-{name}"
-    source, inside = _Source(f"lucid-input-{name}", x), mask is not None and _Source(f"lucid-mask-{name}", mask)
+    problem, common = recipe.plan.problem, f"conv3d-recipe-{token}"
+    source, inside = _Source(f"conv3d-input-{token}", x), mask is not None and _Source(f"conv3d-mask-{token}", mask)
     tasks: dict[Any, Any] = {common: recipe}
     for index in itertools.product(*(range(len(along)) for along in bounds)):
         out = box([along[at] for along, at in zip(bounds, index, strict=True)])
@@ -144,7 +150,7 @@ def _graph(name: str, recipe: Recipe, bounds: Bounds, x: Any, mask: Any = None) 
         mask_places, mask_keys = inside.pieces(0, region, problem) if inside else ((), [])
         for batch, volumes in enumerate(_sizes(source.edges[0])):
             places, keys = source.pieces(batch, region, problem)
-            key = (name, *(batch, 0, *index)[-x.ndim :])
+            key = (f"conv3d-{token}", *(batch, 0, *index)[-x.ndim :])
             tasks[key] = (convolve, common, Chunk(volumes, out, places, mask_places), keys, mask_keys)
     return tasks | source.tasks | (inside.tasks if inside else {})
 
