@@ -38,13 +38,17 @@ FACTORING_BYTES = 24
 """Memory a tap while `factors` compares the product of 1-D kernels with it."""
 
 
-def choose_tile(problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 1, 1)) -> Triple:
+def choose_tile(
+    problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 1, 1), within: Triple | None = None
+) -> Triple:
     """Cut whole planes into slabs along D, as many for each thread; then H, then W, until a tile is small.
+
+    What is cut is the output, or a box of it `within` which tiles lie.
 
     Tiles not much larger than the kernel read and compute more halo than voxels, so twice the memory is better than a
     cut that makes them read more; and cutting stops where it no longer saves memory.
     """
-    depth, height, width = problem.out_size
+    depth, height, width = within or problem.out_size
     extent = problem.block_shape((1, 1, 1))[0] - 1
     rounds = problem.batch * depth // max(LEAST_EXTENTS * extent * threads, 1)
     tiles = threads * min(max(rounds, 1), TILES_PER_THREAD)

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core import blas
-from lucid_core.boundary import Window, fill
-from lucid_core.compute import Filters, computation
+from lucid_core.boundary import Window
+from lucid_core.compute import Filters, computation, window_on
 from lucid_core.events import Observer, Progress, ignore
 from lucid_core.plan import Plan
-from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
 from lucid_core.stack import Stack
 from lucid_core.stopwatch import Stopwatch
@@ -49,15 +48,9 @@ class Work:
         self._stage = stopwatch.stage
 
     def read(self, tile: Tile, scratch: Scratch) -> Window:
-        """Return what a tile is computed from: a window on the volume where it is in memory, else a block read."""
-        dtype, mode = self.problem.dtype, self.problem.padding_mode
+        """Return what a tile is computed from."""
         with self._stage("read"):
-            volume = self.reader.view(tile.batch, dtype) if self.problem.keeps_input else None
-            if volume is not None:
-                return Window(volume, tile.source, mode)
-            block = scratch.array("read", (self.problem.block_channels, *tile.source.shape), dtype)
-            fill(block, tile.source, self.problem.size, mode, partial(self.reader.read, tile.batch))
-        return Window(block, Region((0, 0, 0), tile.source.shape), mode)
+            return window_on(self.reader, tile.batch, self.problem, tile.source, scratch)
 
     def forget(self, tile: Tile) -> None:
         """Let the reader drop what neither this tile nor later ones read."""

@@ -32,6 +32,7 @@ PACKAGES = {
     r"\btif|Tiff": "tifffile",
     r"\.mrc": "mrcfile",
     r"\[dcm": "pydicom",
+    "python_example": "dask",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""
 SMOKE = (
