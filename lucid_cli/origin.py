@@ -16,7 +16,7 @@ from lucid_cli.types import Size
 from lucid_core import __version__
 from lucid_core.plan import Plan
 
-RUN_KEYS = ("accuracy", "algorithm", "engine")
+RUN_KEYS = ("accuracy", "algorithm", "engine", "tf32")
 """What of the section `run` tells on the values."""
 
 

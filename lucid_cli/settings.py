@@ -66,6 +66,7 @@ class Settings:
     batch_size: int | None = None
     algorithm: str = "auto"
     engine: str = "auto"
+    tf32: bool = False
     output: str | None = None
     out_dir: str | None = None
     from_file: str | None = None

@@ -9,6 +9,7 @@ product of a problem has the same shape, and an output voxel always has the same
 fixed by the whole output (`Panels`), never by the tile. A tile that holds part of a panel computes all its columns.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
 from lucid_core.boundary import Window
+from lucid_core.lattice import window_steps
 from lucid_core.machine import CACHE_BYTES, Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
@@ -26,15 +28,21 @@ from lucid_core.scratch import Scratch
 
 @dataclass(frozen=True)
 class Panels:
-    """The grid of panels over the H and W of an output: `rows` x `width` voxels each."""
+    """The grid of panels over an output: `planes` x `rows` x `width` voxels each."""
 
     rows: int
     width: int
+    planes: int = 1
+
+    @property
+    def shape(self) -> Triple:
+        """Voxels of a panel along D, H, W."""
+        return self.planes, self.rows, self.width
 
     @property
     def columns(self) -> int:
         """Columns of the matrix of one panel."""
-        return self.rows * self.width
+        return math.prod(self.shape)
 
 
 def panels(problem: ConvProblem) -> Panels:
@@ -97,47 +105,37 @@ class Gemm(Algorithm):
         panel, block = panels(problem), window.block(scratch)
         columns = scratch.array("columns", (problem.terms, panel.columns), block.dtype)
         sums = scratch.array("sums", (prepared.shape[1], panel.columns), block.dtype)
-        gathered = columns.reshape(-1, *problem.kernel_size, panel.rows, panel.width)
-        results = sums.reshape(-1, panel.rows, panel.width)
+        gathered = columns.reshape(-1, *problem.kernel_size, *panel.shape)
+        results = sums.reshape(-1, *panel.shape)
         windows = _windows(problem, block, region.shape)
         share, made = gathered.shape[0], results.shape[0]
-        meetings = list(_meetings(panel, region))
+        meetings = list(panel_meetings(panel, region))
         for group, weights in enumerate(prepared):
             taken = windows[group * share : (group + 1) * share]
             target = out[group * made : (group + 1) * made]
-            offset = 0 if bias is None else bias[group * made : (group + 1) * made, None, None]
-            for plane in range(region.shape[0]):
-                for inside, outputs in meetings:
-                    gathered[..., *inside] = taken[..., plane, *outputs]
-                    np.matmul(weights, columns, out=sums)
-                    np.add(results[:, *inside], offset, out=target[:, plane, *outputs])
+            offset = 0 if bias is None else bias[group * made : (group + 1) * made, None, None, None]
+            for inside, outputs in meetings:
+                gathered[..., *inside] = taken[..., *outputs]
+                np.matmul(weights, columns, out=sums)
+                np.add(results[:, *inside], offset, out=target[:, *outputs])
 
 
 def _windows(problem: ConvProblem, block: Array, out: Triple) -> Array:
-    """View a block (C, d, h, w) as the voxels of every tap and output: (C, K_D, K_H, K_W, d', h', w').
-
-    An axis of one entry has no step: a stride or dilation that is never taken may be of any size.
-    """
+    """View a block (C, d, h, w) as the voxels of every tap and output: (C, K_D, K_H, K_W, d', h', w')."""
     channel, *steps = block.strides
-    taps = [
-        step * dilation if count > 1 else 0
-        for step, dilation, count in zip(steps, problem.dilation, problem.kernel_size, strict=True)
-    ]
-    outputs = [
-        step * stride if count > 1 else 0 for step, stride, count in zip(steps, problem.stride, out, strict=True)
-    ]
+    taps, outputs = window_steps(problem, steps, out)
     shape = (block.shape[0], *problem.kernel_size, *out)
     return as_strided(block, shape, (channel, *taps, *outputs), writeable=False)
 
 
-Rectangle = tuple[slice, slice]
+Box = tuple[slice, slice, slice]
 
 
-def _meetings(panel: Panels, region: Region) -> Iterator[tuple[Rectangle, Rectangle]]:
-    """Yield, for each panel that meets the region, the rectangle in the panel and the same one in the region."""
-    for rows in _axis_meetings(panel.rows, region.start[1], region.stop[1]):
-        for columns in _axis_meetings(panel.width, region.start[2], region.stop[2]):
-            yield (rows[0], columns[0]), (rows[1], columns[1])
+def panel_meetings(panel: Panels, region: Region) -> Iterator[tuple[Box, Box]]:
+    """Yield, for each panel that meets the region, the box in the panel and the same one in the region."""
+    axes = [_axis_meetings(*axis) for axis in zip(panel.shape, region.start, region.stop, strict=True)]
+    for d, h, w in itertools.product(*axes):
+        yield (d[0], h[0], w[0]), (d[1], h[1], w[1])
 
 
 def _axis_meetings(size: int, start: int, stop: int) -> Iterator[tuple[slice, slice]]:

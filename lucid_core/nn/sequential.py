@@ -54,12 +54,12 @@ class Sequential(Module):
         array = np.asarray(x)
         layers = list(_flat(self))
         known = all(type(layer).forward in (Conv3d.forward, Elementwise.forward) for layer in layers)
-        convolves = any(isinstance(layer, Conv3d) for layer in layers)
-        if not (known and convolves) or array.dtype == np.float16:
+        devices = {layer.device for layer in layers if isinstance(layer, Conv3d)}
+        if not known or len(devices) != 1 or array.dtype == np.float16:
             for layer in self:
                 array = layer(array)
             return array
-        return _in_one_pass(layers, array)
+        return _in_one_pass(layers, array, devices.pop())
 
     def __repr__(self) -> str:
         lines = [f"  ({number}): {layer}".replace("\n", "\n  ") for number, layer in enumerate(self)]
@@ -74,7 +74,7 @@ def _flat(modules: Sequential) -> Iterator[Module]:
             yield module
 
 
-def _in_one_pass(layers: list[Module], array: Array) -> Array:
+def _in_one_pass(layers: list[Module], array: Array, device: str) -> Array:
     """Compute convolutions, at least one, and operations."""
     batch, dtype = as_batch(array), arithmetic_dtype(array.dtype)
     n, c, d, h, w = batch.shape
@@ -88,7 +88,7 @@ def _in_one_pass(layers: list[Module], array: Array) -> Array:
             parts.append(partial(filters[-1].problem, arguments=layer.arguments))
     problem = stack((n, c, d, h, w), parts)
     out = empty(problem.out_shape, dtype)
-    execute(plan(problem), filters, ArrayReader(batch), ArrayWriter(out))
+    execute(plan(problem, device=device), filters, ArrayReader(batch), ArrayWriter(out))
     return out if array.ndim == 5 else out[0]
 
 

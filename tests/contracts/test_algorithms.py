@@ -27,10 +27,10 @@ from tests.reference import conv3d as oracle
 
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 every_algorithm = pytest.mark.parametrize("name", list(algorithms()))
-NORMWISE = {"fft", "winograd_numba"}
+NORMWISE = {"fft", "native_torch", "winograd_numba"}
 componentwise_algorithms = pytest.mark.parametrize("name", [name for name in algorithms() if name not in NORMWISE])
-FACTORED = {"separable", "separable_numba"}
-UNSTRIDED = FACTORED | NORMWISE
+FACTORED = {"separable", "separable_numba", "separable_torch"}
+UNSTRIDED = FACTORED | NORMWISE - {"native_torch"}
 
 
 @dataclass
@@ -338,6 +338,8 @@ REFUSALS = (
     ("winograd_numba", {"dilation": (1, 1, 2)}, "a dilation along H or W"),
     ("winograd_numba", {"padding_mode": "zeros", "kernel_size": (3, 3, 5)}, "not 3 x 3 along H and W"),
     ("fft", {"stride": (1, 2, 1)}, "the stride is not 1"),
+    ("separable_torch", {"factored": True, "stride": 2}, "stride is not 1"),
+    ("native_torch", {"dilation": (1, 1 << 31, 1), "kernel_size": (3, 1, 3)}, "over 2"),
 )
 
 

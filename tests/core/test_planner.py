@@ -48,7 +48,10 @@ def test_every_algorithm_is_a_candidate_with_its_price_or_refusal():
     refused = {(one.algorithm, one.engine): one.refused for one in made.candidates if one.refused}
     assert refused.pop(("separable", "numpy")) == "the kernel is not a product of three 1-D kernels"
     assert refused.pop(("fft", "numpy")) == "its error is bounded normwise only; ask for accuracy='normwise'"
-    assert refused == {(name, "numba"): "it belongs to engine 'numba'" for name in ("direct", "separable", "winograd")}
+    others = {"numba": ("direct", "separable", "winograd"), "torch": ("direct", "gemm", "native", "separable")}
+    assert refused == {
+        (name, engine): f"it belongs to engine {engine!r}" for engine, names in others.items() for name in names
+    }
 
 
 def test_the_cheapest_is_chosen():
@@ -148,12 +151,12 @@ def test_an_algorithm_can_be_asked_for(name):
         (
             {"algorithm": "gems"},
             ArgumentError,
-            "unknown algorithm 'gems'; legal: auto, direct, fft, gemm, separable, winograd.* 'gemm'",
+            "unknown algorithm 'gems'; legal: auto, direct, fft, gemm, native, separable, winograd.* 'gemm'",
         ),
         (
             {"engine": "numpi"},
             ArgumentError,
-            r"unknown engine 'numpi'; legal: auto, numpy, numba\. Did you mean 'numpy'",
+            r"unknown engine 'numpi'; legal: auto, numpy, numba, torch\. Did you mean 'numpy'",
         ),
         ({"accuracy": "high"}, ArgumentError, "unknown accuracy 'high'; legal: componentwise, normwise"),
         ({"algorithm": "separable"}, ArgumentError, "algorithm 'separable' cannot compute this: the kernel is not"),
@@ -247,7 +250,7 @@ def test_the_ends_of_a_run_take_memory_too():
 
 
 def test_what_is_said_of_no_ends():
-    plain = Ends(100 << 20, 176 << 20, reader=0, plane=0, planes_at_once=1, writer=0, copies=0.0, block=1, waiting=0)
+    plain = Ends(100 << 20, 176 << 20, 256 << 20, reader=0, plane=0, planes_at_once=1, writer=0, block=1, waiting=0)
     assert Ends() == plain
     assert FACTORING_BYTES == 24
 
