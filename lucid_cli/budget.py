@@ -62,7 +62,7 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec) ->
         raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
     if max(problem.size) > MOST_ALONG:
         raise LimitError(f"an axis of the input has {max(problem.size)} voxels; legal: at most {MOST_ALONG}")
-    if "torch" in where_to_compute(settings.engine, settings.device)[0]:
+    if where_to_compute(settings.engine, settings.device)[0] == "torch":
         tensors.library()
     limit_bytes = memory_limit(settings)
     writing = format_of(spec).writing(target, spec)

@@ -13,11 +13,12 @@ def settled(settings: Settings, tell: Callable[[str], None]) -> Settings:
     """
     if settings.device == "cpu" and settings.engine != "torch" and not settings.tf32:
         return settings
-    from lucid_core.planner import where_to_compute
-    from lucid_core.tensors.devices import find
+    from lucid_core.planner import CPU_ENGINES, where_to_compute
+    from lucid_core.tensors.devices import CPU, find
 
     if settings.device == "auto":
-        device, reason = find()
+        asked = settings.engine in CPU_ENGINES
+        device, reason = (CPU, f"engine {settings.engine!r} was asked for") if asked else find()
         if reason is not None:
             tell(f"--device auto: {reason}; the CPU computes")
         settings = replace(settings, device=device.kind)

@@ -18,9 +18,10 @@ from lucid_core.regions import Triple
 from lucid_core.registry import choose
 from lucid_core.room import Room
 from lucid_core.stack import Problem
-from lucid_core.tensors.devices import CPU, Device, free_bytes, resolve
+from lucid_core.tensors.devices import CPU, Device, free_bytes, resolve, spelled
 
-ENGINES = ("numpy", "numba", "torch")
+CPU_ENGINES = ("numpy", "numba")
+ENGINES = (*CPU_ENGINES, "torch")
 """What runs the arithmetic."""
 START_SECONDS = 0.008
 """What compiled kernels must save on one volume, on one core, to be worth loading."""
@@ -100,7 +101,9 @@ def where_to_compute(engine: str, device: str, *, tf32: bool = False, dtype: str
     Raises `ArgumentError` for what does not go together or is not there, `ExtraError` without torch.
     """
     choose("engine", engine, ("auto", *ENGINES))
-    where = CPU if device == "cpu" else resolve(device)
+    if engine in CPU_ENGINES and device != "auto" and not spelled(device).is_cpu:
+        raise ArgumentError(f"engine {engine!r} computes on the CPU only; leave it out on device {device!r}")
+    where = CPU if engine in CPU_ENGINES else resolve(device)
     if tf32 and where.kind != "cuda":
         raise ArgumentError(f"tf32 is for tensor cores of a GPU, and the device is {str(where)!r}; leave it out")
     if tf32 and dtype != "float32":
@@ -109,10 +112,6 @@ def where_to_compute(engine: str, device: str, *, tf32: bool = False, dtype: str
         if engine == "torch":
             tensors.library()
         return engine, where
-    if engine not in ("auto", "torch"):
-        raise ArgumentError(
-            f"engine {engine!r} computes on the CPU only; on device {device!r} torch does: leave it out"
-        )
     if where.kind == "metal" and dtype != "float32":
         raise ArgumentError(
             f"Metal computes in float32 only, and the arithmetic is {dtype}; use dtype float32 or 'cpu'"

@@ -19,6 +19,8 @@ from lucid_core.tensors import Tensor, library
 from lucid_core.tensors.algorithm import TensorAlgorithm, copying
 from lucid_core.tensors.lane import Constant, Lane
 
+VECTOR = 16
+"""Channels that oneDNN puts beside one another."""
 LARGEST_STEP = (1 << 31) - 1
 """Strides and dilations that the libraries take."""
 
@@ -48,9 +50,9 @@ class NativeTorch(TensorAlgorithm):
         return ErrorBound("normwise", bound.roundings + problem.terms + 2, bound.growth, None)
 
     def buffers(self, problem: ConvProblem, out: Triple) -> Mapping[str, Shape]:
-        """Return what torch takes by itself: the block in another layout, and the result."""
-        block = problem.in_channels, *problem.block_shape(out)
-        return {"native block": block, "native result": (problem.out_channels, *out)}
+        """Return what torch takes by itself: the block, and the result twice, with channels in vectors."""
+        channels, made = (-(-one // VECTOR) * VECTOR for one in (problem.in_channels, problem.out_channels))
+        return {"native block": (channels, *problem.block_shape(out)), "native result": (2 * made, *out)}
 
     def prepare(self, problem: ConvProblem, weight: Array) -> tuple[Constant, list[list[float]]]:
         """Keep the weights, for torch and for the definition."""

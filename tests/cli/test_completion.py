@@ -19,7 +19,8 @@ from lucid_cli import completion, main, names
 from lucid_core.algorithms import algorithm_names
 from lucid_core.kernels import AXES, kernels
 from lucid_core.padding import LEGAL
-from lucid_core.planner import ACCURACIES, DEVICES, ENGINES
+from lucid_core.planner import ACCURACIES, ENGINES
+from lucid_core.tensors.devices import DEVICES
 from tests.cli.conftest import ok, run
 from tests.cli.test_help import COMMANDS
 
