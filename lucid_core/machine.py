@@ -40,8 +40,8 @@ class TensorRates:
 
 TENSOR_RATES = {
     "cpu": {
-        "float32": TensorRates(elementwise=1.6e9, gemm=7e10, gemm_rows=10, gather=6e8, native=5e10, call=4e-6),
-        "float64": TensorRates(elementwise=8e8, gemm=3.5e10, gemm_rows=8, gather=3e8, native=2.5e10, call=4e-6),
+        "float32": TensorRates(elementwise=8e9, gemm=9e10, gemm_rows=13, gather=4e9, native=1e11, call=4e-6),
+        "float64": TensorRates(elementwise=4e9, gemm=4.5e10, gemm_rows=13, gather=1.5e9, native=1.5e10, call=4e-6),
     },
     "cuda": {
         "float32": TensorRates(2.5e11, 4e13, 16, 2e11, 2e13, 8e-6, 6e9),

@@ -43,10 +43,16 @@ class Case:
     bias: np.ndarray | None
     arguments: dict
 
-    def compute(self, name, tile=None, threads=1):
+    def compute(self, name, tile=None, threads=1, **where):
         way = algorithms()[name]
         chosen = plan(
-            self.problem, algorithm=way.name, engine=way.engine, accuracy="normwise", tile=tile, threads=threads
+            self.problem,
+            algorithm=way.name,
+            engine=way.engine,
+            accuracy="normwise",
+            tile=tile,
+            threads=threads,
+            **where,
         )
         out = np.full(self.problem.out_shape, 7, self.problem.dtype)
         execute(chosen, [Filters(self.weight, self.bias)], ArrayReader(self.x), ArrayWriter(out))
@@ -133,9 +139,10 @@ def cases(draw, name="direct", batches=(0, 1, 2), longest=5):
     return case
 
 
-def tolerance(member, case, sizes):
+def tolerance(member, case, sizes, *, tf32=False):
     """Return what the stated bound allows at every voxel, and the oracle's own roundings."""
     bound, problem = member.error_bound(case.problem), case.problem
+    bound = bound.with_tf32() if tf32 and member.tensor_cores else bound
     smallest = float(np.finfo(problem.dtype).smallest_normal)
     own = 2.5 * UNIT_ROUNDOFF * sizes + bound.growth * bound.roundings * smallest
     if bound.accuracy == "componentwise":
