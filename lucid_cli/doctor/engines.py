@@ -53,7 +53,9 @@ def _torch() -> Finding:
         return Finding("torch", str(error), PROBLEM, "put that right, or do without: it computes nothing unless asked")
     first, reason = accelerator()
     if reason is not None:
-        return Finding("torch", f"ready on the CPU with --engine torch; {reason}")
+        return Finding("torch", f"{torch.__version__}, ready on the CPU with --engine torch; {reason}")
     count = torch.cuda.device_count() if first.kind == "cuda" else 1
     found = [Device(first.kind, index) for index in range(count)]
-    return Finding("torch", f"ready on {', '.join(f'{device} ({named(device)})' for device in found)}")
+    return Finding(
+        "torch", f"{torch.__version__}, ready on {', '.join(f'{device} ({named(device)})' for device in found)}"
+    )

@@ -82,7 +82,7 @@ def values(line):
         ("apply --no-b", ["--no-bias"]),
         ("apply --padding-mode ", list(LEGAL)),
         ("apply --padding ", ["same", "valid"]),
-        ("apply --engine ", ["auto", "numpy", "numba"]),
+        ("apply --engine ", ["auto", "numpy", "numba", "torch"]),
         ("apply --algorithm ", ["auto", *algorithm_names()]),
         ("apply --accuracy ", list(ACCURACIES)),
         ("apply --kernel ", sorted(kernels())),

@@ -531,7 +531,7 @@ BAD_USAGE = [
     # running
     (("scan.npy", *APPLY, "--algorithm", "ftt"), 2, "legal: auto, direct, fft, gemm, separable, winograd"),
     (("scan.npy", *APPLY, "--algorithm", "fft"), 2, "ask for accuracy='normwise'"),
-    (("scan.npy", *APPLY, "--engine", "nunba"), 2, "legal: auto, numpy, numba. Did you mean 'numba'?"),
+    (("scan.npy", *APPLY, "--engine", "nunba"), 2, "legal: auto, numpy, numba, torch. Did you mean 'numba'?"),
     ((*LAYER, "--algorithm", "separable"), 2, "use 'auto'"),
     (("scan.npy", *APPLY, "--engine", "cuda"), 2, "legal: auto, numpy"),
     (("scan.npy", *APPLY, "--accuracy", "sloppy"), 2, "legal: componentwise"),
