@@ -156,10 +156,9 @@ def worker(device: Device, sizes: Mapping[str, int], *, grows: bool) -> Iterator
     """
     torch = tensors.library()
     torch.set_num_threads(1)
-    kind = "mps" if device.kind == "metal" else device.kind
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.autocast("cuda" if device.kind == "cuda" else "cpu", enabled=False))
         stream = stack.enter_context(_streaming(device)) if device.kind == "cuda" else None
         try:
             yield LaneScratch(device, stream, sizes, grows=grows)

@@ -40,7 +40,15 @@ def held(*, tf32: bool) -> Iterator[None]:
             _users -= 1
             if not _users:
                 _set(_before)
+                _clear_workspaces(torch)
                 _state.notify_all()
+
+
+def _clear_workspaces(torch: Any) -> None:
+    """Let go of what cuBLAS holds for every pair of a thread and a stream that met: with new threads it would grow."""
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if clear is not None and torch.cuda.is_initialized():
+        clear()
 
 
 def _set(switches: list[tuple[Any, str, Any]]) -> None:

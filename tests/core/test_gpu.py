@@ -1,5 +1,7 @@
 """The engine torch on a GPU: the contract of every algorithm, the same bits for every tiling, its memory."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -208,10 +210,13 @@ def test_a_gpu_that_is_not_there_is_an_error():
 def test_the_command_line_computes_there(tmp_path, device):
     pytest.importorskip("nibabel")
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 30, 40)).astype(np.float32))
-    command = [sys.executable, "-m", "lucid_cli", "apply", "x.npy", "y.npy", "--kernel", "gaussian", "--sigma", "1vox"]
-    command = [*command[:4], "x.npy", "-o", "y.npy", *command[6:], "--device", device, "--report", "r.json"]
-    environment = {"PYTHONPATH": str(Path(lucid.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    words = f"apply x.npy -o y.npy --kernel gaussian --sigma 1vox --device {device} --report r.json"
+    command = [sys.executable, "-m", "lucid_cli", *words.split()]
+    environment = os.environ | {"PYTHONPATH": str(Path(lucid.__file__).parents[1])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert '"device": "cuda:0"' in (tmp_path / "r.json").read_text()
+    (item,) = json.loads((tmp_path / "r.json").read_text())["items"]
+    print(f"host: {item['peak_rss_bytes'] / 2**20:.0f} of {item['plan']['peak_bytes'] / 2**20:.0f} MiB")
+    assert item["plan"]["device"] == "cuda:0"
+    assert item["peak_rss_bytes"] <= item["plan"]["peak_bytes"]
     assert "auto" not in done.stderr
