@@ -30,7 +30,7 @@ ACCURACIES = ("componentwise", "normwise")
 MOST_LANES = 8
 """Tiles in work at once on a device other than the CPU: as many threads copy what it computes."""
 ON_REQUEST = "torch"
-"""The engine that computes on the CPU only where it is asked for."""
+"""The engine that is weighed where it, or a device, is asked for, and not otherwise."""
 
 
 def plan(
@@ -128,24 +128,22 @@ class _Terms:
     device: Device
     tf32: bool
 
-    def leaves_out(self, way: Algorithm) -> str | None:
-        """Return why an algorithm is not asked at all, or None."""
-        if self.engine == "auto" and way.engine == ON_REQUEST:
-            return f"it belongs to engine {way.engine!r}, which computes on the CPU where it is asked for"
-        return None if self.engine in ("auto", way.engine) else f"it belongs to engine {way.engine!r}"
+    def weighs(self, way: Algorithm) -> bool:
+        """Say whether an algorithm is a candidate, if only to be refused."""
+        return way.engine != ON_REQUEST or self.engine == ON_REQUEST
 
 
 def _candidates(problem: ConvProblem, terms: _Terms) -> tuple[Candidate, ...]:
     admitted = ACCURACIES[: ACCURACIES.index(terms.accuracy) + 1]
     rates = machine.rates(problem.dtype, terms.device.kind)
     candidates = []
-    for way in algorithms().values():
+    for way in filter(terms.weighs, algorithms().values()):
         bound = way.error_bound(problem)
         if terms.tf32 and way.tensor_cores:
             bound = bound.with_tf32()
         refused = way.refuses(problem)
-        if left_out := terms.leaves_out(way):
-            refused = left_out
+        if terms.engine not in ("auto", way.engine):
+            refused = f"it belongs to engine {way.engine!r}"
         elif bound.accuracy not in admitted:
             refused = f"its error is bounded {bound.accuracy} only; ask for accuracy={bound.accuracy!r}"
         elif problem.of_mask and bound.accuracy != "componentwise":
@@ -189,8 +187,7 @@ def _cheapest(candidates: Sequence[Candidate], algorithm: str, which: str) -> Ca
     able = _able(candidates, algorithm)
     if not able:
         named = [one for one in candidates if algorithm in ("auto", one.algorithm)]
-        named = [one for one in named if one.engine != ON_REQUEST] or named
-        reasons = "; ".join(dict.fromkeys(str(one.refused) for one in named))
+        reasons = "; ".join(dict.fromkeys(str(one.refused) for one in named)) or f"it belongs to engine {ON_REQUEST!r}"
         raise ArgumentError(f"algorithm {algorithm!r} cannot compute{which}: {reasons}; use 'auto'")
     return min(able, key=lambda one: one.seconds or 0.0)
 

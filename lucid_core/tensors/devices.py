@@ -45,11 +45,11 @@ CPU = Device()
 def spelled(text: str) -> Device:
     """Return the device that a text names, whether it is there or not; raise `ArgumentError` for no name of one."""
     if not isinstance(text, str):
-        raise ArgumentTypeError(f"device must be a name, not {text!r}; legal: {', '.join(DEVICES)}, cuda:1")
+        raise ArgumentTypeError(f"device must be a name, not {text!r}; legal: auto, {', '.join(DEVICES)}, cuda:1")
     found = _SPELLED.fullmatch(text)
     if found is None or (found[2] is not None and found[1] != "cuda"):
         raise ArgumentError(
-            f"unknown device {text!r}; legal: {', '.join(DEVICES)}, or cuda:N for one of several GPUs."
+            f"unknown device {text!r}; legal: auto, {', '.join(DEVICES)}, or cuda:N for one of several GPUs."
             f"{did_you_mean(text, DEVICES)}"
         )
     return Device(found[1], int(found[2] or 0))

@@ -55,7 +55,7 @@ class TestWithoutTorch:
 @pytest.mark.parametrize(
     ("options", "words"),
     (
-        (("--device", "cuda:x"), "unknown device 'cuda:x'; legal: cpu, cuda, metal, or cuda:N"),
+        (("--device", "cuda:x"), "unknown device 'cuda:x'; legal: auto, cpu, cuda, metal, or cuda:N"),
         (("--device", "cpu:1"), "unknown device 'cpu:1'"),
         (("--device", "cudda"), "Did you mean 'cuda'?"),
         (("--device", "cuda", "--engine", "numpy"), "engine 'numpy' computes on the CPU only"),

@@ -39,7 +39,7 @@ PROBLEM = problem(padding=1)
 
 def test_every_algorithm_is_a_candidate_with_its_price_or_refusal():
     made = plan(PROBLEM, engine="numpy")
-    family = list(algorithms().values())
+    family = [one for one in algorithms().values() if one.engine != "torch"]
     assert [(one.algorithm, one.engine) for one in made.candidates] == [(one.name, one.engine) for one in family]
     for one in made.candidates:
         assert (one.seconds is None) == (one.refused is not None)
@@ -48,10 +48,13 @@ def test_every_algorithm_is_a_candidate_with_its_price_or_refusal():
     refused = {(one.algorithm, one.engine): one.refused for one in made.candidates if one.refused}
     assert refused.pop(("separable", "numpy")) == "the kernel is not a product of three 1-D kernels"
     assert refused.pop(("fft", "numpy")) == "its error is bounded normwise only; ask for accuracy='normwise'"
-    others = {"numba": ("direct", "separable", "winograd"), "torch": ("direct", "gemm", "native", "separable")}
-    assert refused == {
-        (name, engine): f"it belongs to engine {engine!r}" for engine, names in others.items() for name in names
-    }
+    assert refused == {(name, "numba"): "it belongs to engine 'numba'" for name in ("direct", "separable", "winograd")}
+
+
+def test_torch_is_weighed_where_it_is_asked_for():
+    assert all(one.engine != "torch" for one in plan(PROBLEM, accuracy="normwise").candidates)
+    with pytest.raises(ArgumentError, match="algorithm 'native' cannot compute this: it belongs to engine 'torch'"):
+        plan(PROBLEM, algorithm="native")
 
 
 def test_the_cheapest_is_chosen():

@@ -102,6 +102,17 @@ class TestSwitches:
         assert order == ["first", "other"]
 
 
+def test_all_algorithms_are_weighed():
+    problem = conv_problem((1, 4, 20, 20, 20), layer_arguments(4, 4, 3))
+    weighed = plan(problem, engine="torch").candidates
+    assert {one.algorithm for one in weighed if one.seconds} == {"direct", "gemm"}
+    refused = {(one.algorithm, one.engine): one.refused for one in weighed if one.refused}
+    assert refused["native", "torch"] == "its error is bounded normwise only; ask for accuracy='normwise'"
+    assert refused["gemm", "numpy"] == "it belongs to engine 'numpy'"
+    with pytest.raises(ArgumentError, match=r"'separable' cannot compute this: .*an output channel sums several"):
+        plan(problem, engine="torch", algorithm="separable")
+
+
 class TestArrays:
     def test_any_layout_is_taken_and_none_is_changed(self):
         x = X.astype(">f4")
