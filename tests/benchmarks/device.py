@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 import lucid_core
+from lucid_core import machine
 from lucid_core.algorithms import algorithms
 from lucid_core.arguments import layer_arguments
 from lucid_core.compute import Filters
@@ -29,6 +30,11 @@ from lucid_core.tensors.devices import Device, find, named
 from lucid_core.tensors.lane import worker
 
 ROUNDS = 5
+SLOWER = 20
+"""An algorithm is left out whose predicted seconds are as many times those of the cheapest one."""
+MOST_MACS = 2e11
+"""Products of a layer beyond which F.conv3d is left out."""
+LANES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -113,18 +119,20 @@ def on_device(load: Load, device: Device) -> Iterator[tuple[str, float]]:
     block = torch.randn(problem.in_shape[1:], device=device.for_torch)
     weight = torch.from_numpy(filters.weight).to(device.for_torch)
     ways = [way for way in algorithms().values() if isinstance(way, TensorAlgorithm) and way.refuses(problem) is None]
+    costs = {way.name: way.cost(problem, machine.rates("float32", device.kind)) for way in ways}
+    ways = [way for way in ways if costs[way.name] < SLOWER * min(costs.values())]
     for tf32 in (False, True)[: 1 + (device.kind == "cuda")]:
         with precision.held(tf32=tf32), worker(device, {}, grows=False) as scratch:
             words = " tf32" if tf32 else ""
             for way in ways:
                 if tf32 and not way.tensor_cores:
                     continue
-                if way.name == "direct" and problem.terms * problem.out_channels > 2000:
-                    continue
                 prepared = way.prepare(problem, filters.weight)
                 target = torch.empty(problem.out_shape[1:], device=device.for_torch)
                 given = problem, prepared, None, block, region, target, scratch.lane
                 yield way.name + words, timed(lambda way=way, given=given: way.convolve(*given), device)
+            if problem.macs > MOST_MACS:
+                continue
             yield "F.conv3d" + words, timed(lambda: F.conv3d(block[None], weight, groups=load.groups), device)
             last = {"memory_format": torch.channels_last_3d}
             x, w = block[None].contiguous(**last), weight.contiguous(**last)
@@ -140,6 +148,13 @@ def whole(load: Load, device: Device) -> Iterator[tuple[str, float]]:
     for accuracy in ("componentwise", "normwise"):
         given = options | {"engine": "torch", "device": name, "accuracy": accuracy}
         yield f"ours, {accuracy}", timed(lambda given=given: lucid_core.conv3d(x, filters.weight, **given), device)
+    if load.out_channels == 1 and load.kernel == 3:
+        given = options | {"engine": "torch", "device": name}
+        for lanes in LANES:
+            call = partial(lucid_core.conv3d, x, filters.weight, threads=lanes, **given)
+            yield f"ours, {lanes} lanes", timed(call, device)
+    if load.problem(load.size).macs > MOST_MACS:
+        return
     weight = torch.from_numpy(filters.weight).to(device.for_torch)
     with precision.held(tf32=False):
         yield (
