@@ -9,7 +9,6 @@ product of a problem has the same shape, and an output voxel always has the same
 fixed by the whole output (`Panels`), never by the tile. A tile that holds part of a panel computes all its columns.
 """
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,30 +27,27 @@ from lucid_core.scratch import Scratch
 
 @dataclass(frozen=True)
 class Panels:
-    """The grid of panels over an output: `planes` x `rows` x `width` voxels each."""
+    """The grid of panels over the H and W of an output: `rows` x `width` voxels each."""
 
     rows: int
     width: int
-    planes: int = 1
-
-    @property
-    def shape(self) -> Triple:
-        """Voxels of a panel along D, H, W."""
-        return self.planes, self.rows, self.width
 
     @property
     def columns(self) -> int:
         """Columns of the matrix of one panel."""
-        return math.prod(self.shape)
+        return self.rows * self.width
 
 
 def panels(problem: ConvProblem) -> Panels:
     """Choose the panels of a problem: as many columns as the cache holds, from 128 to 4096."""
+    return cut_panels(problem, CACHE_BYTES, 128, 4096)
+
+
+def cut_panels(problem: ConvProblem, column_bytes: int, least: int, most: int) -> Panels:
+    """Return panels with as many columns as take so many bytes, from the least to the most."""
     _, height, width = problem.out_size
-    most = CACHE_BYTES // (problem.terms * np.dtype(problem.dtype).itemsize)
-    target = min(max(most, 128), 4096)
-    pieces = -(-width // target)
-    width = -(-width // pieces)
+    target = min(max(column_bytes // (problem.terms * np.dtype(problem.dtype).itemsize), least), most)
+    width = -(-width // -(-width // target))
     return Panels(min(height, max(1, target // width)), width)
 
 
@@ -105,19 +101,20 @@ class Gemm(Algorithm):
         panel, block = panels(problem), window.block(scratch)
         columns = scratch.array("columns", (problem.terms, panel.columns), block.dtype)
         sums = scratch.array("sums", (prepared.shape[1], panel.columns), block.dtype)
-        gathered = columns.reshape(-1, *problem.kernel_size, *panel.shape)
-        results = sums.reshape(-1, *panel.shape)
+        gathered = columns.reshape(-1, *problem.kernel_size, panel.rows, panel.width)
+        results = sums.reshape(-1, panel.rows, panel.width)
         windows = _windows(problem, block, region.shape)
         share, made = gathered.shape[0], results.shape[0]
         meetings = list(panel_meetings(panel, region))
         for group, weights in enumerate(prepared):
             taken = windows[group * share : (group + 1) * share]
             target = out[group * made : (group + 1) * made]
-            offset = 0 if bias is None else bias[group * made : (group + 1) * made, None, None, None]
-            for inside, outputs in meetings:
-                gathered[..., *inside] = taken[..., *outputs]
-                np.matmul(weights, columns, out=sums)
-                np.add(results[:, *inside], offset, out=target[:, *outputs])
+            offset = 0 if bias is None else bias[group * made : (group + 1) * made, None, None]
+            for plane in range(region.shape[0]):
+                for inside, outputs in meetings:
+                    gathered[..., *inside] = taken[..., plane, *outputs]
+                    np.matmul(weights, columns, out=sums)
+                    np.add(results[:, *inside], offset, out=target[:, plane, *outputs])
 
 
 def _windows(problem: ConvProblem, block: Array, out: Triple) -> Array:
@@ -128,14 +125,14 @@ def _windows(problem: ConvProblem, block: Array, out: Triple) -> Array:
     return as_strided(block, shape, (channel, *taps, *outputs), writeable=False)
 
 
-Box = tuple[slice, slice, slice]
+Rectangle = tuple[slice, slice]
 
 
-def panel_meetings(panel: Panels, region: Region) -> Iterator[tuple[Box, Box]]:
-    """Yield, for each panel that meets the region, the box in the panel and the same one in the region."""
-    axes = [_axis_meetings(*axis) for axis in zip(panel.shape, region.start, region.stop, strict=True)]
-    for d, h, w in itertools.product(*axes):
-        yield (d[0], h[0], w[0]), (d[1], h[1], w[1])
+def panel_meetings(panel: Panels, region: Region) -> Iterator[tuple[Rectangle, Rectangle]]:
+    """Yield, for each panel that meets the region, the rectangle in the panel and the same one in the region."""
+    for rows in _axis_meetings(panel.rows, region.start[1], region.stop[1]):
+        for columns in _axis_meetings(panel.width, region.start[2], region.stop[2]):
+            yield (rows[0], columns[0]), (rows[1], columns[1])
 
 
 def _axis_meetings(size: int, start: int, stop: int) -> Iterator[tuple[slice, slice]]:

@@ -5,12 +5,13 @@ has one shape, and a voxel always has the same column, so that cuBLAS and MKL su
 Panels are larger, as a device needs much work a call.
 """
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
 
 from lucid_core.algorithms import Array, ErrorBound
-from lucid_core.algorithms.gemm import Panels, panel_meetings
+from lucid_core.algorithms.gemm import Panels, cut_panels, panel_meetings
 from lucid_core.machine import Rates
 from lucid_core.pages import aligned
 from lucid_core.problem import ConvProblem
@@ -26,14 +27,8 @@ LEAST_COLUMNS, MOST_COLUMNS = 1 << 10, 1 << 16
 
 
 def panels(problem: ConvProblem) -> Panels:
-    """Choose the panels of a problem: whole rows, then whole planes, up to the columns that are aimed at."""
-    depth, height, width = problem.out_size
-    most = COLUMN_BYTES // (problem.terms * np.dtype(problem.dtype).itemsize)
-    target = min(max(most, LEAST_COLUMNS), MOST_COLUMNS)
-    width = -(-width // -(-width // target))
-    rows = min(height, max(1, target // width))
-    planes = min(depth, max(1, target // (rows * width))) if rows == height else 1
-    return Panels(rows, width, planes)
+    """Choose the panels of a problem: as much of a plane as has the columns that are aimed at."""
+    return cut_panels(problem, COLUMN_BYTES, LEAST_COLUMNS, MOST_COLUMNS)
 
 
 class GemmTorch(TensorAlgorithm):
@@ -50,9 +45,8 @@ class GemmTorch(TensorAlgorithm):
     def cost(self, problem: ConvProblem, rates: Rates) -> float:
         """The products at the rate their rows allow, the gathering, and three calls a panel."""
         panel, known = panels(problem), rates.tensors
-        count = problem.groups * problem.batch
-        for size, step in zip(problem.out_size, panel.shape, strict=True):
-            count *= -(-size // step)
+        depth, height, width = problem.out_size
+        count = problem.groups * problem.batch * depth * -(-height // panel.rows) * -(-width // panel.width)
         rows, columns = problem.out_channels // problem.groups, count * panel.columns
         speed = known.gemm * rows / (rows + known.gemm_rows)
         seconds = 2 * rows * problem.terms * columns / speed + problem.terms * columns / known.gather
@@ -87,22 +81,22 @@ class GemmTorch(TensorAlgorithm):
         torch, panel = library(), panels(problem)
         shapes = self.buffers(problem, region.shape)
         columns, sums = (lane.tensor(name, shape, problem.dtype) for name, shape in shapes.items())
-        gathered = columns.view(-1, *problem.kernel_size, *panel.shape)
-        results = sums.view(-1, *panel.shape)
+        gathered = columns.view(-1, *problem.kernel_size, panel.rows, panel.width)
+        results = sums.view(-1, panel.rows, panel.width)
         every = windows(problem, block, region.shape)
         share, made = gathered.shape[0], results.shape[0]
-        offsets = None if bias is None else lane.constant(bias).view(problem.groups, made, 1, 1, 1)
+        offsets = None if bias is None else lane.constant(bias).view(problem.groups, made, 1, 1)
         meetings = list(panel_meetings(panel, region))
         for group, weights in enumerate(prepared.on(lane)):
             taken = every[group * share : (group + 1) * share]
             outputs = target[group * made : (group + 1) * made]
-            for inside, outside in meetings:
-                gathered[(..., *inside)].copy_(taken[(..., *outside)])
+            for plane, (inside, outside) in itertools.product(range(region.shape[0]), meetings):
+                gathered[(..., *inside)].copy_(taken[(..., plane, *outside)])
                 torch.mm(weights, columns, out=sums)
                 if offsets is None:
-                    outputs[(..., *outside)].copy_(results[(..., *inside)])
+                    outputs[(slice(None), plane, *outside)].copy_(results[(..., *inside)])
                 else:
-                    torch.add(results[(..., *inside)], offsets[group], out=outputs[(..., *outside)])
+                    torch.add(results[(..., *inside)], offsets[group], out=outputs[(slice(None), plane, *outside)])
 
 
 ALGORITHM = GemmTorch()
