@@ -12,6 +12,7 @@ from typing import Any
 from lucid_cli import report
 from lucid_cli.bids import DATASET, checked_description, describe, of_dataset
 from lucid_cli.board import Board
+from lucid_cli.device import settled
 from lucid_cli.executors import HERE, Executor
 from lucid_cli.formats import PIPE, Spec, format_of
 from lucid_cli.journal import hash_values
@@ -61,6 +62,7 @@ class _Batch:
         if settings.output is None and settings.out_dir is None and not dry:
             hint = f": -o {inputs[-1]}" if len(inputs) > 1 and not Path(inputs[-1]).exists() else ""
             raise ArgumentError(f"no output is given; name it with -o OUTPUT{hint}, or a folder with --out-dir FOLDER")
+        settings = settled(settings, lambda text: None if settings.quiet else say(text))
         self._command, self._settings, self._dry = command, settings, dry
         out_dir = settings.out_dir or settings.output
         found = listed(inputs, settings.from_file, Path(out_dir) if out_dir else None)

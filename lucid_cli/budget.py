@@ -9,13 +9,14 @@ from lucid_cli.formats import Spec, format_of
 from lucid_cli.inputs import Inputs
 from lucid_cli.settings import Settings
 from lucid_cli.volumes import Reading, Target, Writing
-from lucid_core import compiled, machine
+from lucid_core import compiled, machine, tensors
 from lucid_core.arguments import triple
 from lucid_core.errors import LimitError
 from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES, Ends, Plan
-from lucid_core.planner import plan
+from lucid_core.planner import plan, where_to_compute
 from lucid_core.regions import Triple
 from lucid_core.stack import Problem
+from lucid_core.tensors.devices import free_bytes, resolve
 from lucid_core.units import format_bytes
 
 MOST_VOXELS = 1 << 48
@@ -28,6 +29,8 @@ WORKER_BYTES = 176 << 20
 """Resident memory of a worker of dask before its first tile."""
 LATER_BYTES = 10 << 20
 """What the process grows by after the plan is made: modules that are loaded then, threads, small buffers."""
+BEGINS_BYTES = {"cpu": 64 << 20, "cuda": 640 << 20, "metal": 256 << 20}
+"""What torch, loaded already, takes when it begins to compute on a device: the libraries that multiply."""
 PICTURES_BYTES = 32 << 20
 """What drawing takes: Matplotlib, figures and their pixels."""
 CASTING_BYTES = 4 << 20
@@ -64,6 +67,10 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec, *,
         raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
     if max(problem.size) > MOST_ALONG:
         raise LimitError(f"an axis of the input has {max(problem.size)} voxels; legal: at most {MOST_ALONG}")
+    engine, where = where_to_compute(settings.engine, settings.device)
+    if engine == "torch":
+        tensors.library()
+        free_bytes(where)  # starts CUDA, whose memory is then part of the process
     limit_bytes = memory_limit(settings)
     writing = format_of(spec).writing(target, spec)
     process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES + (PICTURES_BYTES if settings.draws else 0)
@@ -94,6 +101,8 @@ def _plan(settings: Settings, problem: Problem, ends: Ends, limit_bytes: int | N
         algorithm=settings.algorithm,
         engine=settings.engine,
         accuracy=settings.accuracy,
+        device=settings.device,
+        tf32=settings.tf32,
         threads=settings.threads,
         tile=None if settings.tile is None else triple("tile", settings.tile, 1),
         batch_size=settings.batch_size,
@@ -115,6 +124,7 @@ def _ends(
     return Ends(
         process=process,
         compiler=0 if compiled.loaded() else COMPILER_BYTES,
+        torch=BEGINS_BYTES[resolve(settings.device).kind],
         reader=sum(reading.memory for reading in readings) + inputs.memory(problem, readings[0].grain[0]),
         plane=sum(reading.plane for reading in readings if reading.forward),
         planes_at_once=max(reading.planes_at_once for reading in readings),

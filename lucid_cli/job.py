@@ -256,7 +256,7 @@ def _hashes(job: Job) -> dict[str, str]:
     ]
     storage = [job.settings.cast, target.compression, target.chunks, target.shuffle, spec.suffix, spec.inner]
     laid_out = [target.shards, target.zarr_format, target.pyramid]
-    computed = [__version__, job.plan.algorithm, job.plan.engine, job.layer.to_json()]
+    computed = [__version__, job.plan.algorithm, job.plan.engine, job.plan.tf32, job.layer.to_json()]
     weights = [array for both in job.layer.filters for array in both if array is not None]
     mask = None if job.settings.mask is None else parse_spec(job.settings.mask).inner or ""
     reading = [mask, str(job.settings.outside), job.settings.nan, job.settings.normalize]

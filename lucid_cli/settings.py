@@ -74,6 +74,7 @@ class Settings:
     executor: str = "threads"
     scheduler: str | None = None
     workers: int | None = None
+    tf32: bool = False
     output: str | None = None
     out_dir: str | None = None
     from_file: str | None = None

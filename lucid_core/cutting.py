@@ -12,7 +12,10 @@ from lucid_core.algorithms import Algorithm
 from lucid_core.errors import LimitError
 from lucid_core.plan import Ends, Memory
 from lucid_core.regions import Triple
+from lucid_core.room import Room
 from lucid_core.stack import Problem, Stack
+from lucid_core.tensors.devices import CPU, Device
+from lucid_core.tensors.lane import pinned_bytes
 from lucid_core.units import format_bytes
 
 Ways = tuple[Algorithm, ...]
@@ -30,6 +33,8 @@ WORTH_CUTTING = 0.75
 MORE_READ = 1.1
 """Growth of the voxels read for each output voxel that a cut is worth, below twice the memory aimed at."""
 TILES_PER_THREAD = 4
+DEVICE_VOXELS = 4 << 20
+"""Output voxels of a tile, all channels, below which a device other than the CPU waits for what it is to do."""
 LEAST_EXTENTS = 4
 """Planes of a tile, in extents of the kernel, that are not cut further for the threads."""
 SPARE_BYTES = 1 << 20
@@ -39,7 +44,12 @@ FACTORING_BYTES = 24
 
 
 def choose_tile(
-    problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 1, 1), within: Triple | None = None
+    problem: Problem,
+    ways: Ways,
+    threads: int,
+    grain: Triple = (1, 1, 1),
+    device: Device = CPU,
+    within: Triple | None = None,
 ) -> Triple:
     """Cut whole planes into slabs along D, as many for each thread; then H, then W, until a tile is small.
 
@@ -52,6 +62,8 @@ def choose_tile(
     extent = problem.block_shape((1, 1, 1))[0] - 1
     rounds = problem.batch * depth // max(LEAST_EXTENTS * extent * threads, 1)
     tiles = threads * min(max(rounds, 1), TILES_PER_THREAD)
+    if not device.is_cpu:
+        tiles = min(tiles, max(1, math.prod(problem.out_shape) // DEVICE_VOXELS))
     pieces = -(-tiles // max(problem.batch, 1))
     tile = _aligned((max(1, -(-depth // pieces)), height, width), problem, grain)
     least = (1, 1, 1) if grain[1:] == (1, 1) else grain
@@ -94,26 +106,37 @@ def _read_share(problem: Problem, tile: Triple, grain: Triple) -> float:
 
 
 def fit(
-    problem: Problem, ways: Ways, threads: int, ends: Ends, limit_bytes: int | None, asked: Triple | None
+    problem: Problem,
+    ways: Ways,
+    threads: int,
+    ends: Ends,
+    limit_bytes: int | None,
+    asked: Triple | None,
+    room: Room | None = None,
 ) -> tuple[Triple, int, Memory]:
-    """Return the tile, the threads and the memory of a run that keeps the limit.
+    """Return the tile, the threads and the memory of a run that keeps the limit, and has room on its device.
 
     Where all threads with the tile that suits them would pass it, tiles become thinner, then fewer are in work,
     then they are cut along H and W. A tile that was asked for stays.
 
     Raises `LimitError`, naming the least that would do and its largest part.
     """
+    room = room or Room()
     if ends.workers is None:
-        tile = asked or choose_tile(problem, ways, threads, ends.grain)
+        tile = asked or choose_tile(problem, ways, threads, ends.grain, room.device)
     else:
         tile = asked or choose_box(problem, ways, threads * ends.workers, ends.grain)
-    tried = []
+    tried, smaller = [], tile
     for smaller, fewer in _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None):
-        memory = memory_of(problem, ways, smaller, fewer, ends)
-        if limit_bytes is None or memory.peak_bytes <= limit_bytes:
+        memory = memory_of(problem, ways, smaller, fewer, ends, room.device)
+        keeps = limit_bytes is None or memory.peak_bytes <= limit_bytes
+        if keeps and room.keeps(problem, ways, smaller, _in_work(problem, smaller, fewer)):
             return smaller, fewer, memory
         tried.append(memory)
-    raise _refusal(min(tried, key=lambda one: one.peak_bytes), limit_bytes or 0, asked)
+    least = min(tried, key=lambda one: one.peak_bytes)
+    if limit_bytes is None or least.peak_bytes <= limit_bytes:
+        raise room.refusal(problem, ways, smaller, asked)
+    raise _refusal(least, limit_bytes, asked)
 
 
 def _refusal(least: Memory, limit_bytes: int, asked: Triple | None) -> LimitError:
@@ -128,15 +151,24 @@ def _refusal(least: Memory, limit_bytes: int, asked: Triple | None) -> LimitErro
     )
 
 
-def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: Ends) -> Memory:
-    """Predict the memory of a run with this tile and so many threads, part by part."""
-    count = max(1, min(threads, tile_count(problem, tile)))
+def _in_work(problem: Problem, tile: Triple, threads: int) -> int:
+    """Return how many tiles are in work at once."""
+    return max(1, min(threads, tile_count(problem, tile)))
+
+
+def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: Ends, device: Device = CPU) -> Memory:
+    """Predict the memory of a run with this tile and so many threads, part by part; that on a device is its own."""
+    count = _in_work(problem, tile, threads)
     block, workspace, output = _tile_parts(problem, ways, tile)
+    if not device.is_cpu:
+        block, workspace, output = _staged(problem, block), 0, _staged(problem, output)
     weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize + FACTORING_BYTES * problem.taps
     held = window_planes(problem, tile[0]) + 2 * (ends.planes_at_once - 1) if ends.plane else 0
     unaligned = tile[0] < problem.out_size[0] and tile[0] % ends.block != 0
     return Memory(
-        process=ends.process + ends.compiler * any(way.engine == "numba" for way in ways),
+        process=ends.process
+        + ends.compiler * any(way.engine == "numba" for way in ways)
+        + ends.torch * any(way.engine == "torch" for way in ways),
         weights=weights,
         blocks=count * block,
         workspace=count * workspace,
@@ -144,6 +176,11 @@ def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: En
         reader=ends.reader + ends.plane * min(held, problem.size[0]),
         writer=ends.writer + int(ends.copies * count * output) + ends.waiting * unaligned,
     )
+
+
+def _staged(problem: Problem, size: int) -> int:
+    """Return what buffers of so many bytes in all take in pinned memory; a stack has several, each rounded up."""
+    return 2 * size if isinstance(problem, Stack) else pinned_bytes(size)
 
 
 def tile_count(problem: Problem, tile: Triple) -> int:

@@ -9,6 +9,7 @@ would wait for a core.
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,13 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core import blas
+from lucid_core.algorithms import member
 from lucid_core.boundary import Window
 from lucid_core.compute import Filters, computation, window_on
 from lucid_core.events import Observer, Progress, ignore
 from lucid_core.plan import Plan
+from lucid_core.room import lane_sizes
 from lucid_core.scratch import Scratch
 from lucid_core.stack import Stack
 from lucid_core.stopwatch import Stopwatch
+from lucid_core.tensors import lane, precision
+from lucid_core.tensors.devices import resolve
 from lucid_core.tiling import Tile, tiles
 from lucid_core.volume import VolumeReader, VolumeWriter
 
@@ -45,7 +50,17 @@ class Work:
         self.computation = computation(plan, filters)
         self.reader = reader
         self.writer = writer
+        self._plan = plan
         self._stage = stopwatch.stage
+
+    def worker(self) -> AbstractContextManager[Scratch]:
+        """Make a thread a worker, with buffers of its own, and a lane to the device where torch computes."""
+        grows = isinstance(self.problem, Stack)  # tiles at a border are smaller: they are cut off there layer by layer
+        if self._plan.engine != "torch":
+            return nullcontext(Scratch(grows=grows))
+        ways = tuple(member(choice.algorithm, choice.engine) for choice in self._plan.choices)
+        sizes = lane_sizes(self.problem, ways, self._plan.tile)
+        return lane.worker(resolve(self._plan.device), sizes, grows=grows)
 
     def read(self, tile: Tile, scratch: Scratch) -> Window:
         """Return what a tile is computed from."""
@@ -86,6 +101,11 @@ class Work:
                 self.writer.write(tile.batch, tile.out, encoded)
 
 
+def holding(plan: Plan) -> AbstractContextManager[None]:
+    """Hold torch's precision as a plan says, where torch computes."""
+    return precision.held(tf32=plan.tf32) if plan.engine == "torch" else nullcontext()
+
+
 class Tally:
     """Tells an observer of the voxels that are written: first of those of the tiles that are `finished` already."""
 
@@ -122,7 +142,7 @@ def execute(
         work.write(tile, encoded)
         tally.add(tile)
 
-    with blas.single_threaded():
+    with blas.single_threaded(), holding(plan):
         _Crew(plan, work, finish, finished).run(min(plan.threads, plan.tiles))
 
 
@@ -132,8 +152,6 @@ class _Crew:
     def __init__(self, plan: Plan, work: Work, finish: Callable[[Tile, Any], None], finished: int) -> None:
         self._work = work
         self._finish = finish
-        self._grows = isinstance(plan.problem, Stack)
-        """Whether the tiles at a border are smaller: those of a stack are cut off there layer by layer."""
         self._batch_size = plan.batch_size or plan.problem.batch
         self._tiles_per_volume = plan.tiles // max(plan.problem.batch, 1)
         self._tiles = enumerate(tiles(plan, finished), finished)
@@ -174,14 +192,14 @@ class _Crew:
 
     def _go(self) -> None:
         """Take tile after tile until none is left or a thread failed."""
-        scratch = Scratch(grows=self._grows)
         try:
-            while (taken := self._take(scratch)) is not None:
-                place, tile, window = taken
-                out = self._work.compute(tile, window or self._work.read(tile, scratch), scratch)
-                encoded = self._work.encode(tile, out)
-                if self._work.in_place(tile) or self._wait(partial(self._is_next, place)):
-                    self._end(place, tile, encoded)
+            with self._work.worker() as scratch:
+                while (taken := self._take(scratch)) is not None:
+                    place, tile, window = taken
+                    out = self._work.compute(tile, window or self._work.read(tile, scratch), scratch)
+                    encoded = self._work.encode(tile, out)
+                    if self._work.in_place(tile) or self._wait(partial(self._is_next, place)):
+                        self._end(place, tile, encoded)
         except BaseException as error:
             self._fail(error)
 

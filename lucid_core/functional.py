@@ -43,6 +43,7 @@ def conv3d(
     algorithm: str = "auto",
     engine: str = "auto",
     accuracy: str = "componentwise",
+    device: str = "cpu",
     threads: int | None = None,
     mask: npt.ArrayLike | None = None,
     nan: str = "propagate",
@@ -58,6 +59,8 @@ def conv3d(
     Returns a new array (N, O, D', H', W') with D' = floor((D + 2p - d(k-1) - 1) / s + 1), in x's dtype; integers
     become float32, those over 16 bits float64; float16 is computed in float32. At every voxel the error is at most
     gamma(K + 2) * (sum |x||w| + |b|), K the number of products summed (`lucid_core.algorithms.ErrorBound`).
+
+    On a `device` other than "cpu" (cuda, cuda:1, metal) torch computes, as with engine="torch"; arrays stay NumPy's.
 
     With a `mask` (D, H, W), inside where it is neither 0 nor NaN, and with nan="renormalize", the convolution is
     normalised: conv(M x) / conv(M) + bias, M being 1 for what is inside the mask and not NaN. Outputs whose centre lies
@@ -84,11 +87,11 @@ def conv3d(
     inside = None if mask is None else _inside(mask, shape, lazily)
     problem = both.problem(shape, layer, _normalization(inside is not None, nan, outside, dtype))
     if lazily:
-        lazy.check_threads(threads)
+        lazy.check_call(threads, engine, device)
         chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=1)
         return lazy.convolved(volumes, chosen, [both], inside)
     out = empty(problem.out_shape, dtype)
-    chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, threads=threads)
+    chosen = plan(problem, algorithm=algorithm, engine=engine, accuracy=accuracy, device=device, threads=threads)
     execute(chosen, [both], _reader(volumes, problem.normalization, inside), ArrayWriter(out))
     with np.errstate(over="ignore"):
         result = out.astype(promoted(volumes.dtype), copy=False)

@@ -64,8 +64,13 @@ def checked(name: str, array: Any) -> Any:
     return array
 
 
-def check_threads(threads: int | None) -> None:
-    """Raise `ArgumentError` for more threads than one: those of dask compute the chunks."""
+def check_call(threads: int | None, engine: str, device: str | None) -> None:
+    """Raise `ArgumentError` for more threads than one, as those of dask compute the chunks, and for torch."""
+    if engine == "torch" or device not in (None, "cpu", "auto"):
+        raise ArgumentError(
+            f"engine={engine!r} on device={device!r} cannot be kept for a dask array, whose chunks NumPy or Numba "
+            "convolves on the CPU; leave them out, or convolve an array in memory"
+        )
     if threads not in (None, 1):
         raise ArgumentError(
             f"threads={threads} cannot be kept for a dask array, whose chunks are computed by one thread each: leave "

@@ -12,7 +12,7 @@ from lucid_cli.sink import CastingWriter
 from lucid_core import blas
 from lucid_core.compute import Filters
 from lucid_core.errors import LucidError
-from lucid_core.execute import Work
+from lucid_core.execute import Work, holding
 from lucid_core.plan import Plan
 from lucid_core.scratch import Scratch
 from lucid_core.stack import Stack
@@ -37,6 +37,7 @@ class _Desk:
 
     def __init__(self, order: Order) -> None:
         self._open = ExitStack()
+        self._plan = order.plan
         self._grows = isinstance(order.plan.problem, Stack)
         self._places = threading.BoundedSemaphore(order.plan.threads)
         self._free: list[Scratch] = []
@@ -49,7 +50,10 @@ class _Desk:
 
     def encoded(self, tile: Tile) -> Any:
         """Return what the writer made of a tile."""
-        with self._places, blas.single_threaded():
+        with self._places, blas.single_threaded(), holding(self._plan):
+            if self._plan.engine == "torch":  # a thread of dask has no lane to a device between two tiles
+                with self._work.worker() as lane:
+                    return self._work.encoded(tile, lane)
             scratch = self._free.pop() if self._free else Scratch(grows=self._grows)
             try:
                 return self._work.encoded(tile, scratch)

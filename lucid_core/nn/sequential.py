@@ -57,12 +57,12 @@ class Sequential(Module):
         array = lazy.checked("x", x) if is_dask(x) else as_array("x", x)
         layers = list(_flat(self))
         known = all(type(layer).forward in (Conv3d.forward, Elementwise.forward) for layer in layers)
-        convolves = any(isinstance(layer, Conv3d) for layer in layers)
-        if not (known and convolves) or array.dtype == np.float16:
+        devices = {layer.device for layer in layers if isinstance(layer, Conv3d)}
+        if not known or len(devices) != 1 or array.dtype == np.float16:
             for layer in self:
                 array = layer(array)
             return array
-        return _in_one_pass(layers, array)
+        return _in_one_pass(layers, array, devices.pop())
 
     def __repr__(self) -> str:
         lines = [f"  ({number}): {layer}".replace("\n", "\n  ") for number, layer in enumerate(self)]
@@ -77,7 +77,7 @@ def _flat(modules: Sequential) -> Iterator[Module]:
             yield module
 
 
-def _in_one_pass(layers: list[Module], array: Any) -> Array:
+def _in_one_pass(layers: list[Module], array: Any, device: str) -> Array:
     """Compute convolutions, at least one, and operations."""
     shape, dtype = as_shape(array), arithmetic_dtype(array.dtype)
     filters: list[Filters] = []
@@ -90,9 +90,10 @@ def _in_one_pass(layers: list[Module], array: Any) -> Array:
             parts.append(partial(filters[-1].problem, arguments=layer.arguments))
     problem = stack(shape, parts)
     if is_dask(array):
+        lazy.check_call(None, "auto", device)
         return lazy.convolved(array, plan(problem, threads=1), filters)
     out = empty(problem.out_shape, dtype)
-    execute(plan(problem), filters, ArrayReader(as_batch(array)), ArrayWriter(out))
+    execute(plan(problem, device=device), filters, ArrayReader(as_batch(array)), ArrayWriter(out))
     return out if array.ndim == 5 else out[0]
 
 
