@@ -5,6 +5,7 @@ No result depends on the cut, so it may follow from the limit and the threads.
 
 import math
 from collections.abc import Iterator
+from itertools import chain, dropwhile
 
 import numpy as np
 
@@ -87,12 +88,22 @@ def choose_box(problem: Problem, ways: Ways, threads: int, grain: Triple) -> Tri
     enough for each thread.
     """
     tile = problem.out_size
+    for tile in _boxes(problem, grain):
+        enough = tile_count(problem, tile) >= threads * TILES_PER_THREAD
+        if enough and tile_bytes(problem, ways, tile) <= BOX_BYTES:
+            break
+    return tile
+
+
+def _boxes(problem: Problem, grain: Triple) -> Iterator[Triple]:
+    """Yield the whole output, then ever smaller boxes of whole grains."""
+    tile = problem.out_size
     while True:
+        yield tile
         halves = [one for axis in range(3) if (one := _halved(tile, axis, problem, grain)) != tile]
         whole = [one for one in halves if _aligned(one, problem, grain) == one]
-        enough = tile_count(problem, tile) >= threads * TILES_PER_THREAD
-        if not whole or (tile_bytes(problem, ways, tile) <= BOX_BYTES and enough):
-            return tile
+        if not whole:
+            return
         tile = min(whole, key=lambda one: _read_share(problem, one, grain))
 
 
@@ -127,7 +138,11 @@ def fit(
     else:
         tile = asked or choose_box(problem, ways, threads * ends.workers, ends.grain)
     tried, smaller = [], tile
-    for smaller, fewer in _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None):
+    ways_down = _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None)
+    if ends.workers is not None and asked is None:  # what is no whole grain is sent to be written by one process
+        boxes = dropwhile(lambda one: one != tile, _boxes(problem, ends.grain))
+        ways_down = chain(((one, threads) for one in boxes), ways_down)
+    for smaller, fewer in ways_down:
         memory = memory_of(problem, ways, smaller, fewer, ends, room.device)
         keeps = limit_bytes is None or memory.peak_bytes <= limit_bytes
         if keeps and room.keeps(problem, ways, smaller, _in_work(problem, smaller, fewer)):

@@ -163,6 +163,10 @@ def make_volume(path, volume):
         imagej = not path.name.endswith(".ome.tif")
         options = {"imagej": imagej, "photometric": "minisblack"}
         tifffile.imwrite(path, volume, metadata={"axes": "TZYX"[-volume.ndim :]}, **options)
+    elif path.suffix == ".zarr":
+        import zarr
+
+        zarr.create_array(str(path), data=volume, chunks=tuple(min(16, size) for size in volume.shape))
     elif path.suffix == ".mrc":
         import mrcfile
 
