@@ -25,8 +25,9 @@ SLOT_BYTES = 64 << 20
 """Memory of one tile in work that is aimed below."""
 JOINING = 3
 """Channels that joining channels takes."""
-BOX_BYTES = 512 << 20
-"""Memory that is aimed below for a tile of a cluster: large, so that its scheduler keeps up with many workers."""
+BOX_BYTES = 1 << 30
+"""Memory that is aimed below for a tile of a cluster: smaller ones read their halo's chunks too often, and below 128^3
+voxels the scheduler cannot keep up with many workers; larger ones gain little more (`tests.benchmarks.schedule`)."""
 WHOLE_ROWS = 2
 """Times that memory which a tile may take before its rows are cut: files are read and written row by row then."""
 WORTH_CUTTING = 0.75

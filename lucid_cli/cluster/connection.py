@@ -1,10 +1,11 @@
 """Workers started here or by SLURM, or found behind the address of a scheduler."""
 
 import logging
+import math
 import shutil
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +36,10 @@ QUEUED = 2
 """Tiles that wait for each thread of the workers, so that none is idle."""
 AHEAD = 16
 """Tiles, for each thread, that may be done before an earlier one is, where only statistics come back."""
+TASK_SECONDS = 0.1
+"""Predicted time of tiles that are one task: a task costs the scheduler and the client some milliseconds."""
+MOST_TOGETHER = 32
+TASKS_PER_THREAD = 16
 LOCAL_SHARE = 0.8
 """Share of the memory that is available, which all workers here may take where nothing is said."""
 SLURM = "slurm"
@@ -117,9 +122,9 @@ class Cluster:
         order = Order(uuid.uuid4().hex, plan, filters, end.sent(), there)
         tally = Tally(plan, observe, finished)
         under_way = threads * (1 + QUEUED)
-        handed_out = HandedOut(
-            self._client, order, under_way=under_way, ahead=under_way if sends_voxels else threads * AHEAD
-        )
+        ahead = under_way if sends_voxels else threads * AHEAD
+        together = _together(plan, threads)
+        handed_out = HandedOut(self._client, order, together=together, under_way=under_way, ahead=ahead)
         try:
             with (stopwatch or Stopwatch()).stage("compute"):
                 for tile, (statistics, data) in handed_out.results(tiles(plan, finished)):
@@ -151,6 +156,14 @@ class SentBack(Sink):
 
     def finish(self) -> None:
         """Nothing remains."""
+
+
+def _together(plan: Plan, threads: int) -> int:
+    """Return how many tiles are one task: so many that they take a while, but not so many that threads wait."""
+    chosen = {(choice.algorithm, choice.engine) for choice in plan.choices}
+    seconds = sum(one.seconds or 0 for one in plan.candidates if (one.algorithm, one.engine) in chosen)
+    wanted = math.ceil(TASK_SECONDS * plan.tiles / seconds) if seconds else MOST_TOGETHER
+    return max(1, min(wanted, MOST_TOGETHER, plan.tiles // (threads * TASKS_PER_THREAD)))
 
 
 def _address(settings: Settings, threads: int, stack: ExitStack) -> Any:
@@ -199,6 +212,9 @@ def _memory(settings: Settings, workers: int, limits: list[int]) -> int | None:
 
 
 def _version() -> str:
+    """Return the version of a worker, which has loaded by then what most orders need."""
+    with suppress(ImportError):
+        import lucid_cli.formats.zarr  # noqa: F401
     from lucid_core import __version__ as found
 
     return found

@@ -9,6 +9,7 @@ import queue
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from lucid_cli.cluster.work import Order, close, do
@@ -24,17 +25,20 @@ RETRIES = 3
 
 
 class HandedOut:
-    """The tiles of an order that are under way; at most `ahead` of them behind the first that is not done."""
+    """The tiles of an order that are under way, some `together` as one task.
 
-    def __init__(self, client: Any, order: Order, *, under_way: int, ahead: int) -> None:
+    At most `under_way` tasks are, and at most `ahead` of those behind the first that is not done.
+    """
+
+    def __init__(self, client: Any, order: Order, *, together: int, under_way: int, ahead: int) -> None:
         self._client = client
         self._token = order.token
         # a task of its own, which can be done again where the worker that holds it is lost
         self._order = client.submit(_itself, order, key=f"lucid-order-{order.token}")
-        self._under_way, self._ahead = under_way, ahead
+        self._together, self._under_way, self._ahead = together, under_way, ahead
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._places: dict[Any, int] = {}
-        self._tiles: dict[int, Tile] = {}
+        self._tiles: dict[int, tuple[Tile, ...]] = {}
         self._done: dict[int, Any] = {}
         self._given = self._taken = 0
 
@@ -44,20 +48,19 @@ class HandedOut:
         while self._tiles:
             self._collect()
             while self._taken in self._done:
-                tile = self._tiles.pop(self._taken)
-                yield tile, self._done.pop(self._taken)
+                yield from zip(self._tiles.pop(self._taken), self._done.pop(self._taken), strict=True)
                 self._taken += 1
                 self._hand_out(tiles)
             self._hand_out(tiles)
 
     def _hand_out(self, tiles: Iterator[Tile]) -> None:
         while len(self._places) < self._under_way and self._given - self._taken < self._ahead:
-            tile = next(tiles, None)
-            if tile is None:
+            group = tuple(islice(tiles, self._together))
+            if not group:
                 return
-            key = f"lucid-tile-{self._token}-{self._given}"
-            future = self._client.submit(do, self._order, tile, key=key, retries=RETRIES, priority=-self._given)
-            self._tiles[self._given], self._places[future] = tile, self._given
+            key = f"lucid-tiles-{self._token}-{self._given}"
+            future = self._client.submit(do, self._order, group, key=key, retries=RETRIES, priority=-self._given)
+            self._tiles[self._given], self._places[future] = group, self._given
             self._given += 1
             future.add_done_callback(self._ended.put)
 

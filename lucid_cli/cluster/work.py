@@ -42,6 +42,8 @@ class _Desk:
         self._places = threading.BoundedSemaphore(order.plan.threads)
         self._free: list[Scratch] = []
         try:
+            self._open.enter_context(blas.single_threaded())
+            self._open.enter_context(holding(order.plan))
             reader = order.end.open(self._open)
             self._work = Work(order.plan, order.filters, reader, order.writer, Stopwatch())
         except BaseException:
@@ -50,7 +52,7 @@ class _Desk:
 
     def encoded(self, tile: Tile) -> Any:
         """Return what the writer made of a tile."""
-        with self._places, blas.single_threaded(), holding(self._plan):
+        with self._places:
             if self._plan.engine == "torch":  # a thread of dask has no lane to a device between two tiles
                 with self._work.worker() as lane:
                     return self._work.encoded(tile, lane)
@@ -69,13 +71,14 @@ _desks: dict[str, _Desk] = {}
 _lock = threading.Lock()
 
 
-def do(order: Order, tile: Tile) -> tuple[bool, Any]:
-    """Carry out a tile of an order: return True and what the writer made of it, or False and an error of ours.
+def do(order: Order, tiles: Sequence[Tile]) -> tuple[bool, Any]:
+    """Carry out tiles of an order: return True and what the writer made of each, or False and an error of ours.
 
     Other errors are raised, and tried again elsewhere.
     """
     try:
-        return True, _desk(order).encoded(tile)
+        desk = _desk(order)
+        return True, [desk.encoded(tile) for tile in tiles]
     except LucidError as error:
         return False, error
 
