@@ -231,6 +231,8 @@ def _executor(settings: Settings, stack: ExitStack) -> Executor:
             if getattr(settings, name) is not None:
                 raise ArgumentError(f"--{name} says how dask computes; give --executor dask too")
         return HERE
+    if settings.jobs is not None:
+        raise ArgumentError("-J computes files at once, and the workers of dask have one after the other; leave it out")
     if settings.scheduler not in (None, "slurm") and settings.workers is not None:
         raise ArgumentError("--workers starts workers, and --scheduler names some that run; leave one out")
     from lucid_cli.cluster.connection import Cluster

@@ -80,7 +80,9 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec, *,
     for readings in inputs.ways(problem.batch):
         if workers is not None and any(reading.forward for reading in readings):
             continue
-        ends = replace(_ends(settings, inputs, problem, process, readings, writing), workers=workers)
+        ends = _ends(settings, inputs, problem, process, readings, writing)
+        if workers is not None:
+            ends = replace(ends, workers=workers, compiler=COMPILER_BYTES)
         try:
             chosen = _plan(settings, problem, ends, limit_bytes)
         except LimitError as error:

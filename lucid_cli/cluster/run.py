@@ -21,13 +21,14 @@ LOST_SECONDS = 10.0
 LOOK_SECONDS = 0.5
 """Time between two looks at the scheduler while no tile ends."""
 RETRIES = 3
-"""Times that a tile is tried again after an error that is none of ours, such as one of a file system."""
+"""Times that tiles are tried again after an error that may pass, such as one of a file system."""
 
 
 class HandedOut:
     """The tiles of an order that are under way, some `together` as one task.
 
-    At most `under_way` tasks are, and at most `ahead` of those behind the first that is not done.
+    At most `under_way` tasks are, and at most `ahead` of those behind the first that is not done; and no more volumes
+    than the plan says.
     """
 
     def __init__(self, client: Any, order: Order, *, together: int, under_way: int, ahead: int) -> None:
@@ -35,11 +36,13 @@ class HandedOut:
         self._token = order.token
         # a task of its own, which can be done again where the worker that holds it is lost
         self._order = client.submit(_itself, order, key=f"lucid-order-{order.token}")
+        self._volumes = order.plan.batch_size or order.plan.problem.batch
         self._together, self._under_way, self._ahead = together, under_way, ahead
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._places: dict[Any, int] = {}
         self._tiles: dict[int, tuple[Tile, ...]] = {}
         self._done: dict[int, Any] = {}
+        self._next_group: tuple[Tile, ...] = ()
         self._given = self._taken = 0
 
     def results(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Any]]:
@@ -55,8 +58,12 @@ class HandedOut:
 
     def _hand_out(self, tiles: Iterator[Tile]) -> None:
         while len(self._places) < self._under_way and self._given - self._taken < self._ahead:
-            group = tuple(islice(tiles, self._together))
+            group = self._next_group or tuple(islice(tiles, self._together))
+            self._next_group = ()
             if not group:
+                return
+            if self._tiles and group[-1].batch - self._tiles[self._taken][0].batch >= self._volumes:
+                self._next_group = group
                 return
             key = f"lucid-tiles-{self._token}-{self._given}"
             future = self._client.submit(do, self._order, group, key=key, retries=RETRIES, priority=-self._given)

@@ -11,7 +11,7 @@ from lucid_cli.ends import ReadEnd
 from lucid_cli.sink import CastingWriter
 from lucid_core import blas
 from lucid_core.compute import Filters
-from lucid_core.errors import LucidError
+from lucid_core.errors import InputError, LucidError, OutputError, RunError
 from lucid_core.execute import Work, holding
 from lucid_core.plan import Plan
 from lucid_core.scratch import Scratch
@@ -74,13 +74,19 @@ _lock = threading.Lock()
 def do(order: Order, tiles: Sequence[Tile]) -> tuple[bool, Any]:
     """Carry out tiles of an order: return True and what the writer made of each, or False and an error of ours.
 
-    Other errors are raised, and tried again elsewhere.
+    Errors of files, and those that are none of ours, are raised: the tiles are tried again, perhaps elsewhere.
     """
+    failure: LucidError
     try:
         desk = _desk(order)
         return True, [desk.encoded(tile) for tile in tiles]
+    except (InputError, OutputError) as error:
+        failure = type(error)(str(error))
     except LucidError as error:
         return False, error
+    except Exception as error:
+        failure = RunError(f"a worker failed: {type(error).__name__}: {error}")
+    raise failure  # not from the error, which may hold what cannot be sent
 
 
 def _desk(order: Order) -> _Desk:

@@ -38,22 +38,31 @@ def started(*args):
 
 
 @contextmanager
-def cluster(workers=2, *, threads=1):
-    """Give the scheduler's process, its address and the processes of workers, without nannies."""
+def cluster(*options):
+    """Give the scheduler's process, its address and the processes of two workers, without nannies."""
     folder = Path.cwd()
     file = folder / "scheduler.json"
     words = ("--no-dashboard", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", file)
-    with started("distributed.cli.dask_scheduler", *words) as scheduler, pytest.MonkeyPatch.context():
+    with started("distributed.cli.dask_scheduler", *words) as scheduler:
         wait(lambda: file.exists() and file.read_text().endswith("}"))
         address = re.search(r'"address": "(.*?)"', file.read_text())[1]
         file.unlink()
-        words = (address, "--no-nanny", "--no-dashboard", "--nthreads", threads, "--local-directory", folder / "dask")
+        words = (
+            address,
+            "--no-nanny",
+            "--no-dashboard",
+            "--nthreads",
+            1,
+            "--local-directory",
+            folder / "dask",
+            *options,
+        )
         with (
             started("distributed.cli.dask_worker", *words) as one,
             started("distributed.cli.dask_worker", *words) as other,
         ):
             wait_for_workers(address, 2)
-            yield scheduler, address, [one, other][:workers]
+            yield scheduler, address, (one, other)
 
 
 def wait_for_workers(address, count):
@@ -94,6 +103,7 @@ CASES = {
     "several channels": ("a.npy", "b.zarr", ("--weights", "w.npz", "--padding", 1, "--padding-mode", "circular")),
     "a mask": ("a.nii", "b.zarr", (*GAUSSIAN, "--mask", "m.nii", "--nan", "renormalize", "--chunks", 16)),
     "scaled": ("a.nii", "b.zarr", (*GAUSSIAN, "--normalize", "percentile:1,99", "--chunks", 16)),
+    "a batch": ("s.npy", "b.zarr", (*GAUSSIAN, "--batch-size", 1, "--chunks", 16)),
     "a stack": ("a.npy", "b.zarr", ("--set", "layers=[{kernel: sobel, axis: z}, relu, {kernel: box, size: 3vox}]")),
 }
 
@@ -102,6 +112,7 @@ CASES = {
 def test_the_bytes_are_those_of_one_process(folder, address, case):
     into, out, options = CASES[case]
     make_volume(into, noise(34, 40, 50))
+    make_volume("s.npy", noise(3, 2, 20, 20, 20))
     make_volume("m.nii", (noise(34, 40, 50, seed=3) > 0).astype(np.uint8))
     save_weights("w.npz", noise(3, 1, 3, 3, 3))
     ok("apply", into, "-o", out, *options, "-q", *DASK, "--scheduler", address, "--report", "-")
@@ -170,6 +181,25 @@ def test_a_lost_scheduler_is_an_error_and_the_rest_is_done_later(folder):
     assert not list(Path().glob(".lucid*"))
 
 
+def test_what_may_pass_is_tried_again(folder):
+    Path("flaky.py").write_text(
+        "from lucid_cli import zarr_source\n"
+        "whole, failures = zarr_source.ArrayBoxes.read_box, [OSError(5, 'no network'), ValueError(lambda: 0)]\n"
+        "def read_box(self, box):\n"
+        "    if failures:\n"
+        "        raise failures.pop()\n"
+        "    return whole(self, box)\n"
+        "if not hasattr(zarr_source, 'flaky'):\n"  # a preload is read more than once
+        "    zarr_source.flaky, zarr_source.ArrayBoxes.read_box = True, read_box\n"
+    )
+    make_volume("a.zarr", noise(32, 32, 32))
+    with cluster("--preload", folder / "flaky.py") as (_, address, _):
+        result = run("apply", "a.zarr", "-o", "b.zarr", *GAUSSIAN, "-q", *DASK, "--scheduler", address)
+    assert result.code == 0, result.err
+    ok("apply", "a.zarr", "-o", "whole.zarr", *GAUSSIAN, "-q")
+    assert contents("b.zarr") == contents("whole.zarr")
+
+
 def test_workers_here_keep_the_limit(folder):
     make_volume("a.zarr", noise(128, 160, 160))
     words = ("apply", "a.zarr", "-o", "b.zarr", *GAUSSIAN, "--chunks", 32, "-q", "--report", "-")
@@ -198,6 +228,7 @@ def below(pid):
     [
         (("--scheduler", "tcp://127.0.0.1:9"), 2, "give --executor dask too"),
         (("--workers", 2), 2, "give --executor dask too"),
+        ((*DASK, "-J", 2), 2, "leave it out"),
         ((*DASK, "--workers", 2, "--scheduler", "tcp://127.0.0.1:9"), 2, "leave one out"),
         ((*DASK, "--scheduler", "tcp://127.0.0.1:9"), 1, "no scheduler answers there"),
         ((*DASK, "--scheduler", "nonsense"), 1, "no scheduler answers there"),
