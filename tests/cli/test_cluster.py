@@ -92,6 +92,21 @@ def journal():
     return found[0].read_text().splitlines() if found else []
 
 
+FLAKY = """
+from lucid_cli import zarr_source
+
+if not hasattr(zarr_source, "whole"):  # this is read more than once
+    zarr_source.whole = zarr_source.ArrayBoxes.read_box
+    failures = [OSError(5, "no network"), ValueError(lambda: 0)]
+
+    def read_box(self, box):
+        if failures:
+            raise failures.pop()
+        return zarr_source.whole(self, box)
+
+    zarr_source.ArrayBoxes.read_box = read_box
+"""
+"""What makes the first two reads of a worker fail, one by an error that cannot be sent."""
 CASES = {
     "zarr": ("a.zarr", "b.zarr", GAUSSIAN),
     "shards": ("a.zarr", "b.zarr", (*GAUSSIAN, "--chunks", 8, "--shards", "16,16,32")),
@@ -182,16 +197,7 @@ def test_a_lost_scheduler_is_an_error_and_the_rest_is_done_later(folder):
 
 
 def test_what_may_pass_is_tried_again(folder):
-    Path("flaky.py").write_text(
-        "from lucid_cli import zarr_source\n"
-        "whole, failures = zarr_source.ArrayBoxes.read_box, [OSError(5, 'no network'), ValueError(lambda: 0)]\n"
-        "def read_box(self, box):\n"
-        "    if failures:\n"
-        "        raise failures.pop()\n"
-        "    return whole(self, box)\n"
-        "if not hasattr(zarr_source, 'flaky'):\n"  # a preload is read more than once
-        "    zarr_source.flaky, zarr_source.ArrayBoxes.read_box = True, read_box\n"
-    )
+    Path("flaky.py").write_text(FLAKY)
     make_volume("a.zarr", noise(32, 32, 32))
     with cluster("--preload", folder / "flaky.py") as (_, address, _):
         result = run("apply", "a.zarr", "-o", "b.zarr", *GAUSSIAN, "-q", *DASK, "--scheduler", address)
