@@ -13,7 +13,7 @@ from typing import Any
 from lucid_cli import attributes
 from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
-from lucid_cli.ome_zarr import TYPES, Axis, Image, Level
+from lucid_cli.ome_zarr import TYPES, VERSIONS, Axis, Image, Level
 from lucid_cli.place import is_straight
 from lucid_cli.provenance import ATTRIBUTE
 from lucid_cli.pyramid import Shrinking, shrinkings
@@ -74,7 +74,8 @@ def layout(target: Target, spec: Spec, zarr_format: int | None = None) -> Layout
     if chosen == 2 and target.shards is not None:
         raise ArgumentError("--shards needs Zarr format 3, and the output is one of format 2; leave one out")
     steps = shrinkings(target.shape[2:], target.spacing, most=CHUNK) if target.pyramid else ()
-    is_image = spec.suffix.startswith((".ome", ".ozx")) or target.pyramid or _image(target) is not None
+    called = (spec.inner or "").lower().endswith(".ome.zarr") or spec.suffix.startswith((".ome", ".ozx"))
+    is_image = called or target.pyramid or _image(target) is not None
     sizes = [target.shape[2:], *(one.size for one in steps)]
     paths = [str(number) for number in range(len(sizes))] if is_image else [""]
     arrays = tuple(_array(target, path, size) for path, size in zip(paths, sizes, strict=True))
@@ -193,6 +194,14 @@ def documents(target: Target, found: Layout) -> tuple[dict[str, Any], list[dict[
         own = {"affine": target.affine.tolist(), "units": "mm"}  # what scale and translation cannot say
     below = [own, *({} for _ in found.shrinkings)]
     return found.image.to_json(found.zarr_format) | made, below
+
+
+def comment(found: Layout) -> bytes:
+    """Return what a zip of an image says of it in a comment."""
+    if found.image is None:
+        return b""
+    order = {"centralDirectory": {"jsonFirst": True}}
+    return json.dumps({"ome": {"version": VERSIONS[found.zarr_format], "zipFile": order}}).encode()
 
 
 def _attributes(target: Target, found: Layout) -> Iterator[tuple[str, Any]]:

@@ -7,17 +7,22 @@ import hashlib
 import json
 import logging
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lucid_cli.formats import ZARR_FILES, Spec
+from lucid_cli.zarr_folder import OwnFiles
 from lucid_core.errors import ExtraError, InputError, LucidError
 from lucid_core.optional import require
 
 zarr: Any = require("zarr", "zarr")
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it complains of tasks that an error left behind
+warnings.filterwarnings(
+    "ignore", module=r"zarr\.|numcodecs"
+)  # of files that are no node, and of what is not in the spec
 
 CONCURRENCY = 4
 """Chunks of one box that are read or written at a time."""
@@ -43,6 +48,8 @@ def reading(name: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise ExtraError(f"{name}: its address needs a package that is not installed: {error}") from error
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{name}: its metadata is damaged: {said(error)}") from error
     except Exception as error:
         raise InputError(f"{name}: cannot be read: {said(error)}") from error
 
@@ -58,8 +65,16 @@ def store_of(spec: Spec, *, read_only: bool = True) -> Any:
         require("fsspec", "zarr")
         return zarr.storage.FsspecStore.from_url(spec.url, read_only=read_only)
     if spec.is_folder:
-        return zarr.storage.LocalStore(spec.path, read_only=read_only)
+        return OwnFiles(spec.path)
     return zarr.storage.ZipStore(spec.path, mode="r")
+
+
+def address(spec: Spec) -> tuple[Any, str]:
+    """Return the file system behind an address, looked at anew, and the path of the hierarchy in it."""
+    fsspec: Any = require("fsspec", "zarr")
+    files, root = fsspec.core.url_to_fs(spec.url)
+    files.invalidate_cache()
+    return files, str(root).rstrip("/")
 
 
 def node_of(spec: Spec) -> Any:
@@ -156,8 +171,7 @@ def _far(spec: Spec) -> Iterator[bytes]:
         members = [("", node), *(node.members(max_depth=None) if hasattr(node, "members") else ())]
         for path, one in sorted(members, key=lambda pair: pair[0]):
             yield f"{path}\0{json.dumps(one.metadata.to_dict(), sort_keys=True, default=str)}\0".encode()
-        fsspec: Any = require("fsspec", "zarr")
-        files, root = fsspec.core.url_to_fs(spec.url)
+        files, root = address(spec)
         if spec.url is not None and not spec.url.startswith("http"):
             found = files.find(f"{root}/{spec.inner or ''}".rstrip("/"), detail=True)
             yield from (f"{path}\0{found[path].get('size')}\0".encode() for path in sorted(found))
