@@ -11,8 +11,9 @@ from lucid_cli.zarr_store import address, said, store_of, zarr
 from lucid_core.errors import LucidError, OutputError
 from lucid_core.regions import Region
 
-LOCAL = ("file", "local", "dir")
-"""Kinds of addresses of files of this machine, which are named without one."""
+BEHIND = "name the address behind it"
+NO_OUTPUT = {"file": "name the folder", "dir": BEHIND, "http": "it is read only", "https": "it is read only"}
+"""Kinds of addresses that no output has, and what to do."""
 
 
 @contextmanager
@@ -72,8 +73,8 @@ def check_apart(spec: Spec, read: Iterable[Spec]) -> None:
     with storing(spec):
         files, _ = address(spec)
         kind = files.protocol if isinstance(files.protocol, str) else files.protocol[0]
-        if "::" in str(spec.url) or kind in LOCAL:
-            raise OutputError(f"{spec}: leads through {kind!r}; name the folder, or the address behind it")
+        if "::" in str(spec.url) or kind in NO_OUTPUT:
+            raise OutputError(f"{spec}: nothing is written through {kind!r}; {NO_OUTPUT.get(kind, BEHIND)}")
         own = _node(spec)
         for other in (one for one in read if one.url is not None):
             found = _node(other)

@@ -4,9 +4,11 @@ Only codecs that compress or reorder numbers are admitted: one that unpickles wo
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +25,16 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it complains of tasks
 warnings.filterwarnings(
     "ignore", module=r"zarr\.|numcodecs"
 )  # of files that are no node, and of what is not in the spec
+_said_of_others = sys.unraisablehook
 
+
+def _unraisable(told: Any) -> None:
+    """Say nothing of what an error left behind in stores that work side by side."""
+    if not inspect.iscoroutine(told.object):
+        _said_of_others(told)
+
+
+sys.unraisablehook = _unraisable
 CONCURRENCY = 4
 """Chunks of one box that are read or written at a time."""
 zarr.config.set({"async.concurrency": CONCURRENCY})
@@ -63,7 +74,9 @@ def store_of(spec: Spec, *, read_only: bool = True) -> Any:
     """Return the store of a hierarchy; raises `ExtraError` where its address needs a package."""
     if spec.url is not None:
         require("fsspec", "zarr")
-        return zarr.storage.FsspecStore.from_url(spec.url, read_only=read_only)
+        store = zarr.storage.FsspecStore.from_url(spec.url, read_only=read_only)
+        store.fs.invalidate_cache()  # of what was listed before this process, or another, wrote there
+        return store
     if spec.is_folder:
         return OwnFiles(spec.path)
     return zarr.storage.ZipStore(spec.path, mode="r")

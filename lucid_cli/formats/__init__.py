@@ -140,7 +140,17 @@ def parse_spec(text: str) -> Spec:
     """Split `file.h5:/group/data` (also with `::`) or `a.zarr/path`, and find the suffix of the file."""
     if text == PIPE:
         return Spec(Path(PIPE), None, ".nii")
-    return (None if _WITH_DATASET.fullmatch(text) else _node(text)) or _file(text)
+    found = (None if _WITH_DATASET.fullmatch(text) else _node(text)) or _file(text)
+    if is_address(text) and (found.url is None or found.suffix.endswith(ZIPPED)):
+        raise ArgumentError(
+            f"{text}: behind an address only a Zarr is read and written, not a zip of one; legal: .zarr"
+        )
+    return found
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text names what is not a file of this machine."""
+    return bool(_URL.match(text)) and not _LOCAL.match(text)
 
 
 def _node(text: str) -> Spec | None:
