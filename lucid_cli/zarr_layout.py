@@ -24,6 +24,8 @@ from lucid_core.regions import Triple
 
 CHUNK = 64
 """Largest size of a chunk along an axis where nothing says its shape."""
+LEAST_CHUNK_BYTES, MOST_SMALL_CHUNKS = 1 << 14, 1 << 12
+"""Chunks of an input that are smaller, and more, are not those of its output."""
 DEFAULT_LEVEL = 1
 NEWEST = 3
 """Format that is written where nothing says one."""
@@ -109,11 +111,17 @@ def _chunks(target: Target, shape: tuple[int, ...]) -> tuple[int, ...]:
     source = target.source
     if target.chunks is not None:
         asked = _in_order(target.axes, (1, 1, *target.chunks))
-    elif isinstance(source, ZarrSource) and len(source.chunks) == len(shape):
+    elif isinstance(source, ZarrSource) and len(source.chunks) == len(shape) and not _are_small(target, source.chunks):
         asked = source.chunks
     else:
         asked = tuple(CHUNK if axis in "zyx" else 1 for axis in target.axes)
     return asked if target.shards is not None else tuple(map(min, asked, shape))
+
+
+def _are_small(target: Target, chunks: tuple[int, ...]) -> bool:
+    """Say whether chunks are so small and so many that they cost more than they hold."""
+    count = math.prod(-(-size // one) for size, one in zip(target.file_shape, chunks, strict=True))
+    return count > MOST_SMALL_CHUNKS and math.prod(chunks) * target.dtype.itemsize < LEAST_CHUNK_BYTES
 
 
 def _in_order(axes: str, five: tuple[int, ...]) -> tuple[int, ...]:

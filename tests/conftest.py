@@ -31,6 +31,7 @@ PACKAGES = {
     r"\[lucid-conv3d preview": "matplotlib",
     r"\btif|Tiff": "tifffile",
     r"\.mrc": "mrcfile",
+    r"zarr|ozx": "zarr",
     r"\[dcm": "pydicom",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""

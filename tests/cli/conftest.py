@@ -157,6 +157,10 @@ def make_volume(path, volume):
     elif path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "w") as file:
             file["data"] = volume
+    elif path.suffix == ".zarr":
+        import zarr
+
+        zarr.create_array(path, data=volume, chunks=tuple(-(-size // 2) for size in volume.shape), overwrite=True)
     elif path.suffix == ".tif":
         import tifffile
 
@@ -194,6 +198,10 @@ def read_volume(path):
     if path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "r") as file:
             return file["data"][()]
+    if path.suffix == ".zarr":
+        import zarr
+
+        return zarr.open_array(path, mode="r")[...]
     if path.suffix == ".tif":
         import tifffile
 
