@@ -167,8 +167,9 @@ class TestWriting:
         }
         found = []
         for name, options in ways.items():
-            ok("apply", "a.npy", "-o", f"{name}{suffix}", *storage, *options, *self.LAYER)
-            path = Path(f"{name}{suffix}")
+            path = Path(name, f"b{suffix}")
+            path.parent.mkdir()
+            ok("apply", "a.npy", "-o", path, *storage, *options, *self.LAYER)
             found.append(contents(path) if path.is_dir() else path.read_bytes())
         assert all(one == found[0] for one in found)
 
