@@ -132,6 +132,7 @@ _WITH_NODE = re.compile(
     r"(?::{0,2}/+(?P<inner>.*?)/*)?",
     re.IGNORECASE | re.DOTALL,
 )
+_SLASHES = re.compile("(?<!:)//+")
 _LOCAL = re.compile(r"^(?:file|local)://", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(?:::[a-z0-9+.-]+)*://", re.IGNORECASE)
 
@@ -162,7 +163,7 @@ def _node(text: str) -> Spec | None:
         return _bare(text)
     lower = match["path"].lower()
     suffix = max((one for one in ZARR if lower.endswith(one)), key=len)
-    url = match["path"] if _URL.match(local) else None
+    url = _SLASHES.sub("/", match["path"]) if _URL.match(local) else None
     path = Path(url.rpartition("/")[2]) if url else Path(above + match["path"])
     inner = "/".join(filter(None, (match["inner"] or "").split("/")))
     return Spec(path, inner or None, suffix, url)
