@@ -144,7 +144,8 @@ def _made(target: Target, spec: Spec, arrays: tuple[ArrayLayout, ...], steps: tu
     if target.input_spacing is not None:
         known = {letter: axis for letter, axis in known.items() if letter not in "zyx"}
     unit = UNIT if target.spacing is not None and not set(known) >= set("zyx") else None
-    axes = tuple(known.get(letter) or _axis(letter, unit) for letter in target.axes)
+    units = dict.fromkeys("zyx", unit) | ({} if _time_step(target) is None else {"n": "second"})
+    axes = tuple(known.get(letter) or _axis(letter, units.get(letter)) for letter in target.axes)
     scale, translation = _first(target, set(known))
     levels = [Level(arrays[0].path, _values(target.axes, scale), _values(target.axes, translation))]
     for array, step in zip(arrays[1:], steps, strict=True):
@@ -157,7 +158,11 @@ def _made(target: Target, spec: Spec, arrays: tuple[ArrayLayout, ...], steps: tu
 
 def _axis(letter: str, unit: str | None) -> Axis:
     name = letter.replace("n", "t")
-    return Axis(name, TYPES[name]) if name in TYPES else Axis(name, "space", unit)
+    return Axis(name, TYPES.get(name, "space"), unit)
+
+
+def _time_step(target: Target) -> float | None:
+    return target.source.time_step() if target.source else None
 
 
 def _channels(source: Any) -> int:
@@ -175,6 +180,7 @@ def _first(target: Target, known: set[str]) -> tuple[dict[str, float], dict[str,
     scale' = scale * s and translation' = translation + scale * b, for stride s and shift b of centres.
     """
     scale, translation = dict.fromkeys(FIVE, 1.0), dict.fromkeys(FIVE, 0.0)
+    scale["n"] = _time_step(target) or 1.0
     problem, source = target.problem, target.source
     if isinstance(source, ZarrSource) and source.image is not None and source.found.level is not None:
         letters, level = source.image.letters.replace("t", "n"), source.found.level

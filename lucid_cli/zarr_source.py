@@ -13,6 +13,7 @@ from lucid_cli import attributes
 from lucid_cli.boxes import Box, BoxReader, cut_box, within
 from lucid_cli.formats import ZARR_FILES, Spec
 from lucid_cli.formats.npy import AXES, check_array
+from lucid_cli.lengths import seconds_per
 from lucid_cli.ome_zarr import Image, Level, image_of
 from lucid_cli.planes import window
 from lucid_cli.provenance import ATTRIBUTE, parse, text
@@ -110,6 +111,14 @@ class ZarrSource(Source):
     def fields(self) -> dict[str, Any]:
         """Return the attributes that say nothing of place or provenance."""
         return {name: value for name, value in self.attributes.items() if name not in attributes.NO_FIELDS}
+
+    def time_step(self) -> float | None:
+        """Return the seconds along the axis of time of an image, where it has such a unit."""
+        if self.image is None or self.found.level is None or "t" not in self.image.letters:
+            return None
+        at = self.image.letters.index("t")
+        unit = seconds_per(self.image.axes[at].unit or "")
+        return None if unit is None else self.found.level.scale[at] * unit
 
     def readings(self, roles: str) -> list[Reading]:
         """Read whole rows of chunks forward, so that each chunk is decompressed once; else as asked."""

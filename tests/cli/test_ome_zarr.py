@@ -150,6 +150,19 @@ class TestPlace:
         assert multiscale("b.ome.zarr")["axes"] == axes_of("tzyx", "millimeter")
         assert placed("b.ome.zarr") == ([1.0, 2.5, 2.0, 1.5], [0.0, 30.0, 20.0, -10.0])
 
+    def test_the_step_of_time_goes_there_and_back(self, folder):
+        def timed(header):
+            header["pixdim"][4] = 720
+            header.set_xyzt_units("mm", "msec")
+
+        make_nifti("a.nii", noise(3, *SIZE).T, sform=np.eye(4), edit=timed)
+        ok("apply", "a.nii", "-o", "b.ome.zarr", "--stride", "1,1,2", *IDENTITY)
+        assert multiscale("b.ome.zarr")["axes"][0] == {"name": "t", "type": "time", "unit": "second"}
+        assert placed("b.ome.zarr")[0] == [0.72, 1.0, 1.0, 2.0]
+        ok("apply", "b.ome.zarr", "-o", "c.nii", *IDENTITY)
+        found = nib.load("c.nii").header
+        assert (found["pixdim"][4], found.get_xyzt_units()) == (np.float32(0.72), ("mm", "sec"))
+
     def test_channels_that_stay_keep_their_names(self, folder):
         omero = {"omero": {"channels": [{"label": "DAPI", "color": "0000FF"}]}}
         image("a.zarr", noise(1, *SIZE), "czyx", scale=(1.0,) * 4, others=omero)
