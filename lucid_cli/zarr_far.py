@@ -7,7 +7,8 @@ from lucid_cli.formats import Spec
 from lucid_cli.formats.zarr import ZarrSink
 from lucid_cli.volumes import Array, Target
 from lucid_cli.zarr_layout import Layout
-from lucid_cli.zarr_store import address, said, store_of, zarr
+from lucid_cli.zarr_library import zarr
+from lucid_cli.zarr_store import address, said, store_of
 from lucid_core.errors import LucidError, OutputError
 from lucid_core.regions import Region
 

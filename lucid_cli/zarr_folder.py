@@ -8,10 +8,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from lucid_cli.zarr_library import zarr
 from lucid_core.errors import InputError
-from lucid_core.optional import require
-
-zarr: Any = require("zarr", "zarr")
 
 
 class OwnFiles(zarr.storage.LocalStore):

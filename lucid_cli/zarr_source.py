@@ -18,7 +18,8 @@ from lucid_cli.ome_zarr import Image, Level, image_of
 from lucid_cli.planes import window
 from lucid_cli.provenance import ATTRIBUTE, parse, text
 from lucid_cli.volumes import Array, Reading, Source, VolumeInfo, five_shape
-from lucid_cli.zarr_store import CONCURRENCY, arrays_in, check_codecs, listed, missing, node_of, reading
+from lucid_cli.zarr_library import CONCURRENCY
+from lucid_cli.zarr_store import arrays_in, check_codecs, listed, missing, node_of, reading
 from lucid_core import machine
 from lucid_core.errors import ArgumentError, InputError
 from lucid_core.geometry import Affine, affine_of, spacing_of

@@ -4,40 +4,21 @@ Only codecs that compress or reorder numbers are admitted: one that unpickles wo
 """
 
 import hashlib
-import inspect
 import json
-import logging
 import math
-import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lucid_cli.formats import ZARR_FILES, Spec
 from lucid_cli.zarr_folder import OwnFiles
+from lucid_cli.zarr_library import sync, zarr
 from lucid_core.errors import ExtraError, InputError, LucidError
 from lucid_core.optional import require
 
-zarr: Any = require("zarr", "zarr")
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it complains of tasks that an error left behind
-warnings.filterwarnings(
-    "ignore", module=r"zarr\.|numcodecs"
-)  # of files that are no node, and of what is not in the spec
-_said_of_others = sys.unraisablehook
-
-
-def _unraisable(told: Any) -> None:
-    """Say nothing of what an error left behind in stores that work side by side."""
-    if not inspect.iscoroutine(told.object):
-        _said_of_others(told)
-
-
-sys.unraisablehook = _unraisable
-CONCURRENCY = 4
-"""Chunks of one box that are read or written at a time."""
-zarr.config.set({"async.concurrency": CONCURRENCY})
 SAFE_CODECS = {
     *("bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zstd", "blosc", "bz2", "lzma", "lz4", "zlib"),
     *("delta", "shuffle", "bitround", "fixedscaleoffset", "quantize", "astype", "packbits", "crc32", "adler32"),
@@ -127,9 +108,15 @@ def listed(paths: list[str]) -> str:
 def missing(array: Any) -> tuple[int, int]:
     """Return how many chunks, or shards, of an array are not there, and how many it has."""
     together = getattr(array, "shards", None) or array.chunks
-    whole = math.prod(-(-size // one) for size, one in zip(array.shape, together, strict=True))
-    in_one = math.prod(one // chunk for one, chunk in zip(together, array.chunks, strict=True))
-    return whole - array.nchunks_initialized // in_one, whole
+    counts = [-(-size // one) for size, one in zip(array.shape, together, strict=True)]
+    there, above = sync(_keys(array.store_path.store, array.path)), f"{array.path}/" if array.path else ""
+    found = sum(above + array.metadata.encode_chunk_key(at) in there for at in np.ndindex(*counts))
+    return math.prod(counts) - found, math.prod(counts)
+
+
+async def _keys(store: Any, path: str) -> set[str]:
+    """Return the names of all files below a path."""
+    return {key async for key in store.list_prefix(path)}
 
 
 def check_codecs(name: str, array: Any) -> None:

@@ -81,7 +81,8 @@ def relist(placed: Path) -> None:
         if not any((folder / name).is_file() for name in ZARR_FILES):
             return
         if _is_list(folder):
-            from lucid_cli.zarr_store import said, zarr
+            from lucid_cli.zarr_library import zarr
+            from lucid_cli.zarr_store import said
 
             try:
                 zarr.consolidate_metadata(zarr.storage.LocalStore(folder))

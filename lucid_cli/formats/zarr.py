@@ -22,8 +22,9 @@ from lucid_cli.streams import LIKELY_RATIO, SpooledSink, plain_file
 from lucid_cli.temporary import tree_of
 from lucid_cli.volumes import Array, Sink, Source, Target, Writing
 from lucid_cli.zarr_layout import Layout, codec_options, comment, documents, layout, objects
+from lucid_cli.zarr_library import zarr
 from lucid_cli.zarr_source import STORE_BYTES, ZarrSource
-from lucid_cli.zarr_store import missing, said, store_of, zarr
+from lucid_cli.zarr_store import missing, said, store_of
 from lucid_cli.zarr_tree import make_tree, pack, publish, settle
 from lucid_core import machine
 from lucid_core.errors import OutputError, RunError
