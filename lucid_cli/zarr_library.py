@@ -23,8 +23,7 @@ sys.unraisablehook = _unraisable
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it complains of tasks that an error left behind
 warnings.filterwarnings("ignore", module=r"zarr\.|numcodecs")  # of files that are no node, and of what is not specified
 warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # a signal came between two steps
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # numcodecs wants its own heard
+with warnings.catch_warnings(record=True):  # numcodecs puts its own wishes before any filter
     zarr: Any = require("zarr", "zarr")
 sync: Any = require("zarr.core.sync", "zarr").sync
 zarr.config.set({"async.concurrency": CONCURRENCY})
