@@ -270,7 +270,9 @@ def test_an_image_that_cannot_be_is_one_line(folder, name):
     make_volume("other.zarr", noise(*SIZE))
     group = zarr.create_group("a.zarr", zarr_format=3)
     group.create_array("0", data=noise(*SIZE))
-    group.attrs["ome"] = {"version": "0.5", "multiscales": WRONG[name]}
+    metadata = {"version": "0.5", "multiscales": WRONG[name]}
+    document = json.loads(Path("a.zarr/zarr.json").read_text()) | {"attributes": {"ome": metadata}}
+    Path("a.zarr/zarr.json").write_text(json.dumps(document))
     result = run("apply", "a.zarr", "-o", "b.npy", *IDENTITY)
     assert (result.code, result.err.count("\n")) == (3, 1), result.err
     assert ("a.zarr" in result.err, "unexpected" in result.err) == (True, False), result.err
