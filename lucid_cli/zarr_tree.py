@@ -39,7 +39,8 @@ def publish(documents: Mapping[str, Any], folder: Path) -> None:
 def settle(folder: Path) -> None:
     """Remove what killed writers left, and flush every file and folder to the disk."""
     for path in folder.rglob(LEFT):
-        path.unlink()
+        if path.is_file():
+            path.unlink()
     for parent, _, names in os.walk(folder, topdown=False):
         _flush(Path(parent, name) for name in names)
         _flush([Path(parent)])

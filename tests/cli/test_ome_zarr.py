@@ -120,6 +120,13 @@ class TestPlace:
         assert multiscale("b.zarr")["axes"] == axes_of("zyx", "millimeter")
         assert placed("b.zarr")[0] == [2.0, 1.0, 2.0]
 
+    def test_axes_may_say_what_is_batch_and_not_what_is_space(self, folder):
+        image("a.zarr", noise(2, *SIZE), "czyx", scale=(1.0, 3.0, 2.0, 1.0))
+        ok("apply", "a.zarr", "-o", "b.zarr", "--axes", "NDHW", *IDENTITY)
+        assert placed("b.zarr")[0] == [1.0, 3.0, 2.0, 1.0]
+        result = run("apply", "a.zarr", "-o", "c.zarr", "--axes", "CWHD", *IDENTITY)
+        assert (result.code, "says which of its axes is z, y and x (czyx)" in result.err) == (2, True), result.err
+
     @pytest.mark.parametrize(("version", "letters"), (("0.1", None), ("0.2", None), ("0.3", "zyx")))
     def test_images_of_old_versions_are_read(self, folder, version, letters):
         volume = noise(*SIZE) if letters else noise(2, 1, *SIZE)

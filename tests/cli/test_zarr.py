@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import re
+import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lucid_cli.offers import volumes
+from lucid_cli.sink import OUT_DTYPES
 from tests.cli.conftest import SIZE, contents, finished, make_volume, noise, ok, program, read_volume, run, save_weights
 
 zarr = pytest.importorskip("zarr")
@@ -102,6 +106,17 @@ class TestStorage:
             wanted = {"--shuffle": r'"shuffle": (1|"shuffle")', "--no-shuffle": r'"shuffle": (0|"noshuffle")'}[shuffle]
             assert re.search(rf'"clevel": {level}', text)
             assert re.search(wanted, text)
+
+    @pytest.mark.parametrize("number", (2, 3))
+    def test_every_type_is_stored_as_such(self, folder, number):
+        volume = np.arange(24).reshape(2, 3, 4)
+        make_volume("a.npy", volume.astype(np.float32))
+        for name in OUT_DTYPES["zarr"]:
+            options = ("--out-dtype", name, "--zarr-format", number, "--overwrite", *IDENTITY)
+            ok("apply", "a.npy", "-o", "b.zarr", *options)
+            found = read_volume("b.zarr")
+            assert found.dtype == np.dtype(name)
+            np.testing.assert_array_equal(found, volume)
 
     def test_format_chunks_and_attributes_of_the_input_are_kept(self, folder):
         array = zarr.create_array("a.zarr", data=noise(*SIZE), chunks=(2, 3, 7), zarr_format=2)
@@ -292,6 +307,35 @@ class TestWriting:
         result = run("apply", "g.zarr/sub/a", "-o", "g.zarr/c", "--zarr-format", 5 - number, *IDENTITY)
         assert (result.code, f"is a Zarr of format {number}" in result.err) == (2, True)
 
+    @pytest.mark.parametrize("out", ("b.zarr", "b.zarr.zip", "b.ome.zarr"))
+    def test_a_full_disk_leaves_nothing(self, folder, out):
+        def bounded():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+        make_volume("a.npy", noise(32, 32, 32))
+        with program(
+            "apply", "a.npy", "-o", out, "--tile", 8, "--chunks", 16, *IDENTITY, preexec_fn=bounded
+        ) as process:
+            assert finished(process).code == 0
+        shutil.rmtree(out) if Path(out).is_dir() else Path(out).unlink()
+        with program("apply", "a.npy", "-o", out, "--chunks", 32, *IDENTITY, preexec_fn=bounded) as process:
+            result = finished(process)
+        assert (result.code, result.err.count("\n")) == (6, 1), result.err
+        assert [path.name for path in folder.iterdir()] == ["a.npy"]
+
+    @pytest.mark.parametrize("exchanges", (True, False))
+    def test_folders_change_places_on_any_file_system(self, folder, monkeypatch, exchanges):
+        if not exchanges:
+            monkeypatch.setattr("lucid_cli.exchange._exchanged", lambda one, other: False)
+        make_volume("a.npy", noise(*SIZE))
+        for stride in (1, 2, 1):
+            ok("apply", "a.npy", "-o", "b.zarr/sub/x.partial", "--stride", stride, "--overwrite", *IDENTITY)
+            found = zarr.open_array("b.zarr/sub/x.partial", mode="r")[...]
+            np.testing.assert_array_equal(found, noise(*SIZE)[::stride, ::stride, ::stride])
+        assert sorted(path.name for path in folder.rglob("*") if path.is_dir()) == [
+            *("0", "0", "b.zarr", "c", "sub", "x.partial")
+        ]
+
     def test_a_zip_can_be_unpacked_by_anyone(self, folder):
         make_volume("a.npy", noise(*SIZE))
         ok("apply", "a.npy", "-o", "b.zarr.zip", *IDENTITY)
@@ -448,6 +492,13 @@ class TestHostile:
         assert json.loads(ok("info", "a.zarr/two", "--json").out)["shape"] == list(SIZE)
         result = run("info", "a.zarr/three")
         assert (result.code, "a.zarr holds one, table, two" in result.err) == (3, True), result.err
+
+
+def test_a_shell_is_offered_a_hierarchy_as_one_thing(folder):
+    group_of("a.zarr", one=noise(*SIZE))
+    Path("away").mkdir()
+    assert [(item.value, item.type) for item in volumes("a")] == [("away/", "dir"), ("a.zarr", "file")]
+    assert [item.value for item in volumes("a.zarr/")] == ["a.zarr/one/"]
 
 
 def test_a_missing_extra_is_named(folder, monkeypatch):
