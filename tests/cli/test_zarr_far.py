@@ -156,6 +156,7 @@ class TestObjects:
 
 
 def test_a_folder_behind_a_web_server_is_read(folder):
+    pytest.importorskip("aiohttp")
     make_volume("a.npy", noise(*SIZE))
     ok("apply", "a.npy", "-o", "b.ome.zarr", "--pyramid", "--chunks", 4, *IDENTITY)
     quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
