@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from lucid_cli import report
 from lucid_cli.bids import DATASET, checked_description, describe, of_dataset
 from lucid_cli.board import Board
+from lucid_cli.device import settled
+from lucid_cli.executors import HERE, Executor
 from lucid_cli.formats import PIPE, Spec, format_of
 from lucid_cli.journal import hash_values
 from lucid_cli.layers import any_recipe
@@ -26,7 +28,7 @@ from lucid_cli.talk import data, say
 from lucid_cli.workers import Told, at_once, shared
 from lucid_core import machine
 from lucid_core.errors import ArgumentError, OutputError
-from lucid_core.events import Observer, ignore
+from lucid_core.events import Observer
 from lucid_core.optional import require
 
 WRONG_USAGE, OVER_LIMIT, SOME_FAILED = 2, 6, 7
@@ -60,6 +62,7 @@ class _Batch:
         if settings.output is None and settings.out_dir is None and not dry:
             hint = f": -o {inputs[-1]}" if len(inputs) > 1 and not Path(inputs[-1]).exists() else ""
             raise ArgumentError(f"no output is given; name it with -o OUTPUT{hint}, or a folder with --out-dir FOLDER")
+        settings = settled(settings, lambda text: None if settings.quiet else say(text))
         self._command, self._settings, self._dry = command, settings, dry
         out_dir = settings.out_dir or settings.output
         found = listed(inputs, settings.from_file, Path(out_dir) if out_dir else None)
@@ -78,6 +81,7 @@ class _Batch:
             self._tasks = self._tasks[index - 1 :: count]
         self._recipe = any_recipe(settings)
         self._outcomes: dict[int, Outcome] = {}
+        self._executor: Executor = HERE
 
     def check_report(self) -> Path | None:
         """Return where the report goes, None for nowhere or stdout, refusing what must not be written over."""
@@ -110,12 +114,14 @@ class _Batch:
 
     def each(self) -> tuple[list[report.Item], int]:
         """Carry out the tasks; return their items, in the order of the inputs, and the exit code."""
-        if len(self._tasks) == 1 and self._settings.shard is None:
-            self._alone(self._tasks[0])
-        elif self._dry:
-            self._in_turn()
-        else:
-            self._at_once()
+        with ExitStack() as stack:
+            self._executor = _executor(self._settings, stack)
+            if len(self._tasks) == 1 and self._settings.shard is None:
+                self._alone(self._tasks[0])
+            elif self._dry or self._executor.workers is not None:
+                self._in_turn()
+            else:
+                self._at_once()
         if self._description is not None and any(self._finished(task) for task in self._tasks):
             describe(self._description, Path(str(self._settings.out_dir)))
         outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
@@ -145,10 +151,12 @@ class _Batch:
             self._tell(report.table(outcome.item))
 
     def _in_turn(self) -> None:
-        """Plan the tasks in this process; an error that several have is said once."""
+        """Carry out the tasks from this process, or only plan them; an error that several have is said once."""
         single, said = self._single(self._settings, self._tell), set[str]()
+        kind = "none" if self._settings.quiet or self._dry else self._settings.progress
         for task in self._tasks:
-            outcome = self._noted(task, single.outcome(task, ignore))
+            with Reporter(kind, task.input.path.name) as observe:
+                outcome = self._noted(task, single.outcome(task, observe))
             error = outcome.item.error
             if error is None and self._command == "apply":
                 self._tell(report.table(outcome.item))
@@ -209,11 +217,25 @@ class _Batch:
         return outcome
 
     def _single(self, settings: Settings, tell: Callable[[str], None]) -> Single:
-        return Single(replace(self._recipe, settings=settings), self._protected, self._dry, tell)
+        return Single(replace(self._recipe, settings=settings), self._protected, self._dry, tell, self._executor)
 
     def _tell(self, text: str) -> None:
         if not self._settings.quiet:
             say(text)
+
+
+def _executor(settings: Settings, stack: ExitStack) -> Executor:
+    """Return who carries out plans; `stack` ends what is started for it."""
+    if settings.executor != "dask":
+        for name in ("scheduler", "workers"):
+            if getattr(settings, name) is not None:
+                raise ArgumentError(f"--{name} says how dask computes; give --executor dask too")
+        return HERE
+    if settings.scheduler not in (None, "slurm") and settings.workers is not None:
+        raise ArgumentError("--workers starts workers, and --scheduler names some that run; leave one out")
+    from lucid_cli.cluster.connection import Cluster
+
+    return stack.enter_context(Cluster(settings))
 
 
 def _tasks(inputs: list[Listed], settings: Settings) -> list[Task]:

@@ -2,19 +2,21 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from lucid_cli.formats import Spec, format_of
 from lucid_cli.inputs import Inputs
 from lucid_cli.settings import Settings
 from lucid_cli.volumes import Reading, Target, Writing
-from lucid_core import compiled, machine
+from lucid_core import compiled, machine, tensors
 from lucid_core.arguments import triple
 from lucid_core.errors import LimitError
 from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES, Ends, Plan
-from lucid_core.planner import plan
+from lucid_core.planner import plan, where_to_compute
 from lucid_core.regions import Triple
 from lucid_core.stack import Problem
+from lucid_core.tensors.devices import free_bytes, resolve
 from lucid_core.units import format_bytes
 
 MOST_VOXELS = 1 << 48
@@ -23,8 +25,12 @@ MOST_ALONG = 1 << 20
 """A volume of more voxels along an axis is refused: planning takes time for every plane."""
 KERNEL_START_SECONDS = 1.0
 """What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
+WORKER_BYTES = 176 << 20
+"""Resident memory of a worker of dask before its first tile."""
 LATER_BYTES = 10 << 20
 """What the process grows by after the plan is made: modules that are loaded then, threads, small buffers."""
+BEGINS_BYTES = {"cpu": 64 << 20, "cuda": 640 << 20, "metal": 256 << 20}
+"""What torch, loaded already, takes when it begins to compute on a device: the libraries that multiply."""
 PICTURES_BYTES = 32 << 20
 """What drawing takes: Matplotlib, figures and their pixels."""
 CASTING_BYTES = 4 << 20
@@ -47,10 +53,11 @@ def memory_limit(settings: Settings) -> int | None:
     return (machine.resident_bytes() or 0) + max(0, available - margin)
 
 
-def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec) -> Plan:
+def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec, *, workers: int | None = None) -> Plan:
     """Plan within the memory limit, and choose the way to read: the first that keeps it and holds no great part of it.
 
-    The way is kept as `inputs.readings`.
+    The way is kept as `inputs.readings`. With `workers` other processes carry the plan out, each within the limit; they
+    read regions as they need them.
 
     Raises `LimitError` where none does, or where no disk could hold the output.
     """
@@ -60,13 +67,20 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec) ->
         raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
     if max(problem.size) > MOST_ALONG:
         raise LimitError(f"an axis of the input has {max(problem.size)} voxels; legal: at most {MOST_ALONG}")
+    engine, where = where_to_compute(settings.engine, settings.device)
+    if engine == "torch":
+        tensors.library()
+        free_bytes(where)  # starts CUDA, whose memory is then part of the process
     limit_bytes = memory_limit(settings)
     writing = format_of(spec).writing(target, spec)
     process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES + (PICTURES_BYTES if settings.draws else 0)
+    process = process if workers is None else WORKER_BYTES
     refusals: list[LimitError] = []
     kept: list[tuple[Plan, tuple[Reading, ...]]] = []
     for readings in inputs.ways(problem.batch):
-        ends = _ends(settings, inputs, problem, process, readings, writing)
+        if workers is not None and any(reading.forward for reading in readings):
+            continue
+        ends = replace(_ends(settings, inputs, problem, process, readings, writing), workers=workers)
         try:
             chosen = _plan(settings, problem, ends, limit_bytes)
         except LimitError as error:
@@ -87,6 +101,8 @@ def _plan(settings: Settings, problem: Problem, ends: Ends, limit_bytes: int | N
         algorithm=settings.algorithm,
         engine=settings.engine,
         accuracy=settings.accuracy,
+        device=settings.device,
+        tf32=settings.tf32,
         threads=settings.threads,
         tile=None if settings.tile is None else triple("tile", settings.tile, 1),
         batch_size=settings.batch_size,
@@ -108,6 +124,7 @@ def _ends(
     return Ends(
         process=process,
         compiler=0 if compiled.loaded() else COMPILER_BYTES,
+        torch=BEGINS_BYTES[resolve(settings.device).kind],
         reader=sum(reading.memory for reading in readings) + inputs.memory(problem, readings[0].grain[0]),
         plane=sum(reading.plane for reading in readings if reading.forward),
         planes_at_once=max(reading.planes_at_once for reading in readings),

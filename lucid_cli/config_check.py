@@ -36,6 +36,7 @@ from lucid_core.elementwise import Operation
 from lucid_core.errors import ArgumentError, LimitError, LucidError, ShapeError
 from lucid_core.kernels import check_option, named_kernel
 from lucid_core.plan import Plan
+from lucid_core.planner import where_to_compute
 from lucid_core.units import Spacing, format_bytes
 
 SCHEMA = "lucid-conv3d/config-check-1"
@@ -140,7 +141,7 @@ def _together(settings: Settings, found: Found, spec: Spec) -> Iterator[Mistake]
     looks: tuple[tuple[str, set[str], Callable[[], None]], ...] = (
         ("mask", {"volume"}, lambda: _check_mask(settings)),
         ("output", {"volume", "run"}, lambda: _check_output(settings, spec)),
-        ("engine", {"run"}, lambda: _check_engine(settings)),
+        ("engine", {"layer", "run"}, lambda: _check_engine(settings)),
     )
     for about, sections, look in looks:
         if not wrong & sections:
@@ -218,6 +219,7 @@ def _check_output(settings: Settings, spec: Spec) -> None:
 
 
 def _check_engine(settings: Settings) -> None:
+    where_to_compute(settings.engine, settings.device, tf32=settings.tf32)
     if settings.engine == "numba":
         compiled.require()
 

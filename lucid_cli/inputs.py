@@ -82,14 +82,25 @@ class Inputs:
     def _mask_reader(self, folder: Path) -> VolumeReader | None:
         return self.mask.source.reader(self.mask.roles, self.readings[1], folder) if self.mask else None
 
-    def finish(self, folder: Path) -> None:
-        """Check, after the last read, that the files were whole, did not change, and that the mask holds something."""
-        self.source.finish()
+    def finish(self, folder: Path, *, elsewhere: bool = False) -> None:
+        """Check, after the last read, that the files were whole, did not change, and that the mask holds something.
+
+        What was read `elsewhere` is only looked at.
+        """
+        self._end(self.source, elsewhere)
         if self.mask is None:
             return
         if not (self._masked and self._masked.found):
             self._check_mask(folder)
-        self.mask.source.finish()
+            elsewhere = False
+        self._end(self.mask.source, elsewhere)
+
+    def _end(self, source: Source, elsewhere: bool) -> None:
+        """Check a source to its end, or only that it did not change."""
+        if elsewhere:
+            Source.finish(source)
+        else:
+            source.finish()
 
     def _check_mask(self, folder: Path) -> None:
         """Raise `ShapeError` where nothing lies inside the mask: read again, as a run may have read a part of it."""

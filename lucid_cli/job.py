@@ -13,6 +13,8 @@ import numpy as np
 from lucid_cli import axes
 from lucid_cli.budget import check_disk, make_plan
 from lucid_cli.compression import check_compression
+from lucid_cli.ends import OpenEnd
+from lucid_cli.executors import HERE, Executor
 from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of, parse_spec
 from lucid_cli.inputs import Inputs, open_inputs
 from lucid_cli.journal import hash_values
@@ -34,7 +36,6 @@ from lucid_core import __version__, machine
 from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError
 from lucid_core.events import Observer, Progress
-from lucid_core.execute import execute
 from lucid_core.geometry import grid_transform, scaled
 from lucid_core.normalization import checked_outside
 from lucid_core.plan import Plan
@@ -65,6 +66,8 @@ class Job:
     """What is read; hashed where that is asked for."""
     metadata: dict[str, Any]
     """What a sidecar holds beside provenance."""
+    executor: Executor
+    """Who carries out the plan."""
 
     def provenance(self) -> dict[str, Any] | None:
         """Return what the output is made from, None where it is not to be kept; hashes the files."""
@@ -75,13 +78,18 @@ class Job:
 
 
 def prepare(
-    spec: Spec, out: Spec | None, recipe: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None = None
+    spec: Spec,
+    out: Spec | None,
+    recipe: Recipe | LayersRecipe,
+    stack: ExitStack,
+    tile: Triple | None = None,
+    executor: Executor = HERE,
 ) -> Job:
     """Read the header of an input and plan its convolution, with a tile where it is given; `stack` closes the input.
 
     Raises the errors of the formats, the layer and the planner; reads no voxel and writes nothing.
     """
-    settings, stopwatch = replace(recipe.settings, tile=tile or recipe.settings.tile), Stopwatch()
+    settings, stopwatch = executor.settled(replace(recipe.settings, tile=tile or recipe.settings.tile)), Stopwatch()
     with stopwatch.stage("read"):
         source = opened(spec, stack)
     info = placed(source.info, settings)
@@ -102,13 +110,12 @@ def prepare(
     if settings.bids and problem.out_channels > 1:
         raise ArgumentError(f"--bids: BIDS has no name for a map of {problem.out_channels} channels; leave it out")
     target = _target(settings, source, info, roles, problem, out or spec.likely_output)
-    chosen = make_plan(settings, inputs, target, out or spec.likely_output)
+    chosen = make_plan(settings, inputs, target, out or spec.likely_output, workers=executor.workers)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
     read = read_by(spec, recipe.settings)
-    return Job(
-        settings, spec, inputs, shown, layer, chosen, out, target, stopwatch, read, _metadata(settings, spec, problem)
-    )
+    metadata = _metadata(settings, spec, problem)
+    return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch, read, metadata, executor)
 
 
 def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: Problem, out: Spec) -> Target:
@@ -149,7 +156,8 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
     made = job.provenance()
     if job.settings.provenance and made is not None:
         job.target = replace(job.target, provenance=text(made))
-    spec, kept = _named(job), hidden(finals[0], VOXELS) if job.settings.resume else None
+    spec = _named(job)
+    kept = hidden(finals[0], VOXELS) if job.settings.resume else None
     folder = finals[0].parent if finals else Path(tempfile.gettempdir())
     if job.settings.makes_folders:
         make_folder(folder)
@@ -159,7 +167,7 @@ def run(job: Job, finals: list[Path], observe: Observer) -> Item:
     with ExitStack() as stack:
         replacement = stack.enter_context(temporaries(finals, job.settings.overwrite, keep=job.settings.resume))
         resumption = None
-        if job.settings.resume:
+        if job.settings.resume or (job.settings.executor == "dask" and writing.in_place):
             hashes = _hashes(job)
             resumption = Resumption(finals[0], replacement, job.plan, hashes, in_place=writing.in_place)
             stack.enter_context(resumption)
@@ -221,14 +229,14 @@ def _fill(
         resumption.begin(target.slope, target.inter)
         target = replace(target, voxels=resumption.voxels)
     if target.pyramid:
-        target = replace(target, shrink=partial(shrink, target.axes, job.plan))
+        target = replace(target, shrink=partial(shrink, job.executor, target.axes, job.plan.threads))
     statistics = left.statistics if left else Statistics()
     closing = ExitStack()
     with closing, filled(_named(job), replacement.paths, target) as sink:
         writer = CastingWriter(sink, target.dtype, job.settings.cast, target.slope, target.inter, statistics)
         _convolve(job, writer, observe, folder, resumption)
         with job.stopwatch.stage("read"):
-            job.inputs.finish(folder)
+            job.inputs.finish(folder, elsewhere=job.executor.workers is not None)
         closing.enter_context(job.stopwatch.stage("write"))
     return statistics
 
@@ -248,7 +256,7 @@ def _hashes(job: Job) -> dict[str, str]:
     ]
     storage = [job.settings.cast, target.compression, target.chunks, target.shuffle, spec.suffix, spec.inner]
     laid_out = [target.shards, target.zarr_format, target.pyramid]
-    computed = [__version__, job.plan.algorithm, job.plan.engine, job.layer.to_json()]
+    computed = [__version__, job.plan.algorithm, job.plan.engine, job.plan.tf32, job.layer.to_json()]
     weights = [array for both in job.layer.filters for array in both if array is not None]
     mask = None if job.settings.mask is None else parse_spec(job.settings.mask).inner or ""
     reading = [mask, str(job.settings.outside), job.settings.nan, job.settings.normalize]
@@ -262,8 +270,7 @@ def _hashes(job: Job) -> dict[str, str]:
 def _convolve(
     job: Job, writer: CastingWriter, observe: Observer, folder: Path, resumption: Resumption | None = None
 ) -> None:
-    with job.stopwatch.stage("read"):
-        reader = job.inputs.reader(folder)
+    end = OpenEnd(job.input, job.settings, job.inputs, job.plan.problem.size, folder)
     first = done = resumption.tiles if resumption else 0
 
     def noted(event: Progress) -> None:
@@ -273,7 +280,7 @@ def _convolve(
         done += 1
         observe(event)
 
-    execute(job.plan, job.layer.filters, reader, writer, noted, stopwatch=job.stopwatch, finished=first)
+    job.executor.execute(job.plan, job.layer.filters, end, writer, noted, stopwatch=job.stopwatch, finished=first)
 
 
 def item(job: Job, status: str, statistics: Statistics | None, seconds: dict[str, float] | None) -> Item:

@@ -19,9 +19,8 @@ from lucid_core.errors import ArgumentError, LimitError, ShapeError
 from lucid_core.kernels import named_kernel
 from lucid_core.nn import Conv3d
 from lucid_core.normalization import Normalization
-from lucid_core.planner import DEVICES
 from lucid_core.problem import ConvProblem
-from lucid_core.registry import choose
+from lucid_core.tensors.devices import resolve
 from lucid_core.units import Spacing
 from lucid_core.volume import Shape5
 
@@ -200,8 +199,7 @@ def _layer(
         settings.padding_mode or padding_mode,
         strided_same=named and settings.padding is None,
     )
-    device = choose("device", settings.device, ("auto", *DEVICES))
-    return Layer(arguments, weight, bias, "cpu" if device == "auto" else device)
+    return Layer(arguments, weight, bias, str(resolve(settings.device)))
 
 
 def _agree(name: str, said: Any, found: Any) -> None:

@@ -55,6 +55,21 @@ class Name(Spelled):
         return offers.matching(self.legal, incomplete)
 
 
+class Device(Name):
+    """The name of a device, which may have the number of a GPU."""
+
+    def schema(self) -> Schema:
+        """Return the names as a pattern."""
+        return {"type": "string", "pattern": f"^(?:{'|'.join(self.legal)}|cuda:[0-9]{{1,3}})$"}
+
+
+def _device(text: str) -> None:
+    from lucid_core.tensors.devices import spelled
+
+    if text != "auto":
+        spelled(text)
+
+
 def _normalize(text: str) -> None:
     from lucid_core.intensity import Intensity
 
@@ -73,7 +88,7 @@ _ALGORITHMS = [name.partition("_") for name in names_in("lucid_core.algorithms")
 KERNEL = Name("kernel", names_in("lucid_core.kernels"))
 KERNEL_AXIS = Name("axis", ("D", "H", "W", "z", "y", "x", "all"))
 PADDING_MODE = Name("padding_mode", LEGAL, padding_mode)
-DEVICE = Name("device", ("auto", "cpu"))
+DEVICE = Device("device", ("auto", "cpu", "cuda", "metal"), _device)
 ENGINE = Name("engine", ("auto", "numpy", *sorted({engine for _, _, engine in _ALGORITHMS if engine})))
 ACCURACY = Name("accuracy", ("componentwise", "normwise"))
 ALGORITHM = Name("algorithm", ("auto", *sorted({name for name, _, _ in _ALGORITHMS})))

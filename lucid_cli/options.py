@@ -70,7 +70,13 @@ LAYER = [
         show_default="zeros",
         help="Outside: zeros, reflect, replicate, circular, symmetric, renormalize; a named kernel has replicate.",
     ),
-    option("layer", "--device", type=names.DEVICE, default="cpu", help="Where to compute."),
+    option(
+        "layer",
+        "--device",
+        type=names.DEVICE,
+        default="cpu",
+        help="Where: cpu, cuda, cuda:1, metal; auto is a GPU if any.",
+    ),
     option("layer", "--dtype", type=Choice(["float32", "float64"]), help="Arithmetic; by default from the volume."),
     option("layer", "--seed", type=Count(0), show_default="0", help="Seed of random initial weights."),
     option(
@@ -178,9 +184,10 @@ PLANNING = [
         "--algorithm",
         type=names.ALGORITHM,
         default="auto",
-        help="auto, direct, fft, gemm, separable or winograd.",
+        help="auto, direct, fft, gemm, native, separable, winograd.",
     ),
-    option("run", "--engine", type=names.ENGINE, default="auto", help="What computes: auto, numpy or numba."),
+    option("run", "--engine", type=names.ENGINE, default="auto", help="What computes: auto, numpy, numba or torch."),
+    option("run", "--tf32/--no-tf32", default=False, help="Let a GPU multiply with 11 bits, errors of 1/512."),
 ]
 
 CONFIG = [

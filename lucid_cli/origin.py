@@ -17,7 +17,7 @@ from lucid_core import __version__
 from lucid_core.plan import Plan
 
 RUN_KEYS = ("accuracy", "algorithm", "engine")
-"""What of the section `run` tells on the values."""
+"""What of the section `run` tells on the values; `tf32` does where it is on."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def configuration(settings: Settings) -> dict[str, dict[str, Any]]:
         for name, value in vars(settings).items()
     }
     found = tree(values, known)
-    found["run"] = {key: found["run"][key] for key in RUN_KEYS}
+    found["run"] = {key: found["run"][key] for key in (*RUN_KEYS, *(["tf32"] if settings.tf32 else []))}
     return found
 
 

@@ -58,7 +58,20 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "halo": [list(pair) for pair in plan.problem.halo],
         "peak_bytes": plan.memory.peak_bytes,
         "limit_bytes": plan.limit_bytes,
+        **_device_json(plan),
         "candidates": [dict(vars(one)) for one in plan.candidates],
+    }
+
+
+def _device_json(plan: Plan) -> dict[str, Any]:
+    """Return what a plan takes on a device that has memory of its own, and whether TF32 is allowed; nothing else."""
+    memory = plan.device_memory
+    if memory is None:
+        return {}
+    return {
+        "device_bytes": memory.peak_bytes,
+        "device_limit_bytes": plan.device_limit_bytes,
+        "tf32": plan.tf32,
     }
 
 
@@ -189,7 +202,8 @@ def _short(value: Any) -> str:
 def _plan_line(plan: Plan) -> str:
     tile = "x".join(map(str, plan.tile))
     peak = format_bytes(plan.memory.peak_bytes)
-    return f"{plan.algorithm} ({plan.engine}), {plan.threads} threads, {plan.tiles} tiles of {tile}, peak {peak}"
+    where = "" if plan.device_memory is None else f" on {plan.device}"
+    return f"{plan.algorithm} ({plan.engine}{where}), {plan.threads} threads, {plan.tiles} tiles of {tile}, peak {peak}"
 
 
 def _values_line(output: dict[str, Any]) -> str:

@@ -71,6 +71,10 @@ class Settings:
     batch_size: int | None = None
     algorithm: str = "auto"
     engine: str = "auto"
+    executor: str = "threads"
+    scheduler: str | None = None
+    workers: int | None = None
+    tf32: bool = False
     output: str | None = None
     out_dir: str | None = None
     from_file: str | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lucid_cli import report
+from lucid_cli.executors import HERE, Executor
 from lucid_cli.failures import exit_code, message
 from lucid_cli.finished import check_finished
 from lucid_cli.formats import Spec, format_of
@@ -61,6 +62,7 @@ class Single:
     dry: bool
     tell: Callable[[str], None]
     """Takes words for people."""
+    executor: Executor = HERE
 
     def outcome(self, task: Task, observe: Observer) -> Outcome:
         """Carry out a task; an error of its own is an outcome."""
@@ -76,13 +78,13 @@ class Single:
         settings, out, job = self.recipe.settings, task.output, None
         with ExitStack() as stack:
             if out is not None and _skips(settings) and _exists(out, settings):
-                job = prepare(task.input, out, self.recipe, stack)
+                job = prepare(task.input, out, self.recipe, stack, executor=self.executor)
                 if self._is_finished(out, job):
                     return Outcome(report.bare_item(str(task.input), "skipped", machine.peak_resident_bytes()))
             finals = self._finals(task.input, out)
             tile = tile_left(finals[0]) if finals and settings.resume else None
             if job is None or tile is not None:
-                job = _prepared(task, self.recipe, stack, tile)
+                job = self._prepared(task, stack, tile)
             return self._carried_out(job, finals, observe)
 
     def _is_finished(self, out: Spec, job: Job) -> bool:
@@ -95,6 +97,15 @@ class Single:
             self.tell(f"Warning: {error}")
             return False
         return True
+
+    def _prepared(self, task: Task, stack: ExitStack, tile: Triple | None) -> Job:
+        """Prepare a job, with the tile of the interrupted run where there is one."""
+        try:
+            return prepare(task.input, task.output, self.recipe, stack, tile, self.executor)
+        except LimitError as error:
+            if tile is not None:
+                error.add_note("the tile is that of an interrupted run; run once without --resume to begin anew")
+            raise
 
     def _carried_out(self, job: Job, finals: list[Path], observe: Observer) -> Outcome:
         """Run a job, or only plan it, telling what is to be told."""
@@ -126,16 +137,6 @@ class Single:
             checked(path, make_folder=settings.makes_folders, is_folder=out.is_folder and path in finals)
             for path in files_written(out, settings)
         ][: len(finals)]
-
-
-def _prepared(task: Task, recipe: Recipe | LayersRecipe, stack: ExitStack, tile: Triple | None) -> Job:
-    """Prepare a job, with the tile of the interrupted run where there is one."""
-    try:
-        return prepare(task.input, task.output, recipe, stack, tile)
-    except LimitError as error:
-        if tile is not None:
-            error.add_note("the tile is that of an interrupted run; run once without --resume to begin anew")
-        raise
 
 
 def _skips(settings: Settings) -> bool:

@@ -253,6 +253,10 @@ class Sink(ABC):
     def finish(self) -> None:
         """Write what remains and flush the data to the disk."""
 
+    def shared(self) -> "Sink | None":
+        """Return a sink that can be sent to other processes, which store regions by it; None where all come to this."""
+        return None
+
     def closes(self, files: ExitStack) -> None:
         """Let `close` close these too."""
         self._open.push(files)

@@ -9,12 +9,15 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
        blas machine                                     the computer
     1  arguments boundary normalization elementwise     nouns
        problem stack geometry volume masked intensity
+       arrays
     2  lattice factors weighted kernels/ algorithms/    one kernel, one way to convolve a module
        compiled/                                        what Numba compiles; imported when it is run
-    3  plan cutting planner                             choice
+       tensors/                                         what torch computes, on a device; imported when it is run
+    3  plan room cutting planner                        choice
     4  tiling normalized compute                        one tile
+       pieces                                           one chunk of a dask array
        events stopwatch execute                         all tiles
-    5  functional nn/                                   conv3d(...) and the layers
+    5  lazy functional nn/                              conv3d(...) and the layers
 
 Example::
 

@@ -16,8 +16,8 @@ from lucid_core.plan import Choice, Plan
 from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.regions import Region, Triple
 from lucid_core.scratch import Scratch
-from lucid_core.stack import Stack, Stage
-from lucid_core.volume import Shape5
+from lucid_core.stack import Problem, Stack, Stage
+from lucid_core.volume import Shape5, VolumeReader
 
 Array = npt.NDArray[Any]
 
@@ -129,3 +129,14 @@ def computation(plan: Plan, filters: Sequence[Filters]) -> Convolution | Layers:
     """Prepare the weights of a plan, one pair a convolution."""
     made = [Convolution(choice, one) for choice, one in zip(plan.choices, filters, strict=True)]
     return Layers(plan.problem, made) if isinstance(plan.problem, Stack) else made[0]
+
+
+def window_on(reader: VolumeReader, batch: int, problem: Problem, source: Region, scratch: Scratch) -> Window:
+    """Return what a tile is computed from: a window on the volume where it is in memory, else on a block read."""
+    dtype, mode = problem.dtype, problem.padding_mode
+    volume = reader.view(batch, dtype) if problem.keeps_input else None
+    if volume is not None:
+        return Window(volume, source, mode)
+    block = scratch.array("read", (problem.block_channels, *source.shape), dtype)
+    fill(block, source, problem.size, mode, partial(reader.read, batch))
+    return Window(block, Region((0, 0, 0), source.shape), mode)

@@ -5,6 +5,7 @@ No result depends on the cut, so it may follow from the limit and the threads.
 
 import math
 from collections.abc import Iterator
+from itertools import chain, dropwhile
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from lucid_core.algorithms import Algorithm
 from lucid_core.errors import LimitError
 from lucid_core.plan import Ends, Memory
 from lucid_core.regions import Triple
+from lucid_core.room import Room
 from lucid_core.stack import Problem, Stack
+from lucid_core.tensors.devices import CPU, Device
+from lucid_core.tensors.lane import pinned_bytes
 from lucid_core.units import format_bytes
 
 Ways = tuple[Algorithm, ...]
@@ -21,6 +25,9 @@ SLOT_BYTES = 64 << 20
 """Memory of one tile in work that is aimed below."""
 JOINING = 3
 """Channels that joining channels takes."""
+BOX_BYTES = 1 << 30
+"""Memory that is aimed below for a tile of a cluster: smaller ones read their halo's chunks too often, and below 128^3
+voxels the scheduler cannot keep up with many workers; larger ones gain little more (`tests.benchmarks.schedule`)."""
 WHOLE_ROWS = 2
 """Times that memory which a tile may take before its rows are cut: files are read and written row by row then."""
 WORTH_CUTTING = 0.75
@@ -28,6 +35,8 @@ WORTH_CUTTING = 0.75
 MORE_READ = 1.1
 """Growth of the voxels read for each output voxel that a cut is worth, below twice the memory aimed at."""
 TILES_PER_THREAD = 4
+DEVICE_VOXELS = 4 << 20
+"""Output voxels of a tile, all channels, below which a device other than the CPU waits for what it is to do."""
 LEAST_EXTENTS = 4
 """Planes of a tile, in extents of the kernel, that are not cut further for the threads."""
 SPARE_BYTES = 1 << 20
@@ -36,16 +45,27 @@ FACTORING_BYTES = 24
 """Memory a tap while `factors` compares the product of 1-D kernels with it."""
 
 
-def choose_tile(problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 1, 1)) -> Triple:
+def choose_tile(
+    problem: Problem,
+    ways: Ways,
+    threads: int,
+    grain: Triple = (1, 1, 1),
+    device: Device = CPU,
+    within: Triple | None = None,
+) -> Triple:
     """Cut whole planes into slabs along D, as many for each thread; then H, then W, until a tile is small.
+
+    What is cut is the output, or a box of it `within` which tiles lie.
 
     Tiles not much larger than the kernel read and compute more halo than voxels, so twice the memory is better than a
     cut that makes them read more; and cutting stops where it no longer saves memory.
     """
-    depth, height, width = problem.out_size
+    depth, height, width = within or problem.out_size
     extent = problem.block_shape((1, 1, 1))[0] - 1
     rounds = problem.batch * depth // max(LEAST_EXTENTS * extent * threads, 1)
     tiles = threads * min(max(rounds, 1), TILES_PER_THREAD)
+    if not device.is_cpu:
+        tiles = min(tiles, max(1, math.prod(problem.out_shape) // DEVICE_VOXELS))
     pieces = -(-tiles // max(problem.batch, 1))
     tile = _aligned((max(1, -(-depth // pieces)), height, width), problem, grain)
     least = (1, 1, 1) if grain[1:] == (1, 1) else grain
@@ -62,24 +82,77 @@ def choose_tile(problem: Problem, ways: Ways, threads: int, grain: Triple = (1, 
     return tile
 
 
+def choose_box(problem: Problem, ways: Ways, threads: int, grain: Triple) -> Triple:
+    """Cut the output into boxes of whole grains, as each is read by itself, with all the grains its halo touches.
+
+    The axis is halved that adds the least to what is read, until a box takes no more than `BOX_BYTES` and there are
+    enough for each thread.
+    """
+    tile = problem.out_size
+    for tile in _boxes(problem, grain):
+        enough = tile_count(problem, tile) >= threads * TILES_PER_THREAD
+        if enough and tile_bytes(problem, ways, tile) <= BOX_BYTES:
+            break
+    return tile
+
+
+def _boxes(problem: Problem, grain: Triple) -> Iterator[Triple]:
+    """Yield the whole output, then ever smaller boxes of whole grains."""
+    tile = problem.out_size
+    while True:
+        yield tile
+        halves = [one for axis in range(3) if (one := _halved(tile, axis, problem, grain)) != tile]
+        whole = [one for one in halves if _aligned(one, problem, grain) == one]
+        if not whole:
+            return
+        tile = min(whole, key=lambda one: _read_share(problem, one, grain))
+
+
+def _read_share(problem: Problem, tile: Triple, grain: Triple) -> float:
+    """Return the voxels that are read for an output voxel of a tile, whole grains of the input."""
+    steps = (step * stride for step, stride in zip(grain, problem.stride, strict=True))
+    reach = (low + high for low, high in problem.halo)
+    sizes = zip(tile, problem.stride, steps, reach, problem.size, strict=True)
+    read = (min(size, count * stride + -(-halo // (2 * step)) * 2 * step) for count, stride, step, halo, size in sizes)
+    return math.prod(read) / math.prod(tile)
+
+
 def fit(
-    problem: Problem, ways: Ways, threads: int, ends: Ends, limit_bytes: int | None, asked: Triple | None
+    problem: Problem,
+    ways: Ways,
+    threads: int,
+    ends: Ends,
+    limit_bytes: int | None,
+    asked: Triple | None,
+    room: Room | None = None,
 ) -> tuple[Triple, int, Memory]:
-    """Return the tile, the threads and the memory of a run that keeps the limit.
+    """Return the tile, the threads and the memory of a run that keeps the limit, and has room on its device.
 
     Where all threads with the tile that suits them would pass it, tiles become thinner, then fewer are in work,
     then they are cut along H and W. A tile that was asked for stays.
 
     Raises `LimitError`, naming the least that would do and its largest part.
     """
-    tile = asked or choose_tile(problem, ways, threads, ends.grain)
-    tried = []
-    for smaller, fewer in _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None):
-        memory = memory_of(problem, ways, smaller, fewer, ends)
-        if limit_bytes is None or memory.peak_bytes <= limit_bytes:
+    room = room or Room()
+    if ends.workers is None:
+        tile = asked or choose_tile(problem, ways, threads, ends.grain, room.device)
+    else:
+        tile = asked or choose_box(problem, ways, threads * ends.workers, ends.grain)
+    tried, smaller = [], tile
+    ways_down = _ever_smaller(tile, threads, problem, ends.grain, fixed=asked is not None)
+    if ends.workers is not None and asked is None:  # what is no whole grain is sent to be written by one process
+        boxes = dropwhile(lambda one: one != tile, _boxes(problem, ends.grain))
+        ways_down = chain(((one, threads) for one in boxes), ways_down)
+    for smaller, fewer in ways_down:
+        memory = memory_of(problem, ways, smaller, fewer, ends, room.device)
+        keeps = limit_bytes is None or memory.peak_bytes <= limit_bytes
+        if keeps and room.keeps(problem, ways, smaller, _in_work(problem, smaller, fewer)):
             return smaller, fewer, memory
         tried.append(memory)
-    raise _refusal(min(tried, key=lambda one: one.peak_bytes), limit_bytes or 0, asked)
+    least = min(tried, key=lambda one: one.peak_bytes)
+    if limit_bytes is None or least.peak_bytes <= limit_bytes:
+        raise room.refusal(problem, ways, smaller, asked)
+    raise _refusal(least, limit_bytes, asked)
 
 
 def _refusal(least: Memory, limit_bytes: int, asked: Triple | None) -> LimitError:
@@ -94,15 +167,24 @@ def _refusal(least: Memory, limit_bytes: int, asked: Triple | None) -> LimitErro
     )
 
 
-def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: Ends) -> Memory:
-    """Predict the memory of a run with this tile and so many threads, part by part."""
-    count = max(1, min(threads, tile_count(problem, tile)))
+def _in_work(problem: Problem, tile: Triple, threads: int) -> int:
+    """Return how many tiles are in work at once."""
+    return max(1, min(threads, tile_count(problem, tile)))
+
+
+def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: Ends, device: Device = CPU) -> Memory:
+    """Predict the memory of a run with this tile and so many threads, part by part; that on a device is its own."""
+    count = _in_work(problem, tile, threads)
     block, workspace, output = _tile_parts(problem, ways, tile)
+    if not device.is_cpu:
+        block, workspace, output = _staged(problem, block), 0, _staged(problem, output)
     weights = 2 * problem.parameters * np.dtype(problem.dtype).itemsize + FACTORING_BYTES * problem.taps
     held = window_planes(problem, tile[0]) + 2 * (ends.planes_at_once - 1) if ends.plane else 0
     unaligned = tile[0] < problem.out_size[0] and tile[0] % ends.block != 0
     return Memory(
-        process=ends.process + ends.compiler * any(way.engine == "numba" for way in ways),
+        process=ends.process
+        + ends.compiler * any(way.engine == "numba" for way in ways)
+        + ends.torch * any(way.engine == "torch" for way in ways),
         weights=weights,
         blocks=count * block,
         workspace=count * workspace,
@@ -110,6 +192,11 @@ def memory_of(problem: Problem, ways: Ways, tile: Triple, threads: int, ends: En
         reader=ends.reader + ends.plane * min(held, problem.size[0]),
         writer=ends.writer + int(ends.copies * count * output) + ends.waiting * unaligned,
     )
+
+
+def _staged(problem: Problem, size: int) -> int:
+    """Return what buffers of so many bytes in all take in pinned memory; a stack has several, each rounded up."""
+    return 2 * size if isinstance(problem, Stack) else pinned_bytes(size)
 
 
 def tile_count(problem: Problem, tile: Triple) -> int:

@@ -9,6 +9,7 @@ would wait for a core.
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,21 +18,24 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core import blas
-from lucid_core.boundary import Window, fill
-from lucid_core.compute import Filters, computation
+from lucid_core.algorithms import member
+from lucid_core.boundary import Window
+from lucid_core.compute import Filters, computation, window_on
 from lucid_core.events import Observer, Progress, ignore
 from lucid_core.plan import Plan
-from lucid_core.regions import Region
+from lucid_core.room import lane_sizes
 from lucid_core.scratch import Scratch
 from lucid_core.stack import Stack
 from lucid_core.stopwatch import Stopwatch
+from lucid_core.tensors import lane, precision
+from lucid_core.tensors.devices import resolve
 from lucid_core.tiling import Tile, tiles
 from lucid_core.volume import VolumeReader, VolumeWriter
 
 Array = npt.NDArray[Any]
 
 
-class _Work:
+class Work:
     """What the tiles of one run share. `read`, `compute`, `encode`, `write` are called once a tile, in this order."""
 
     def __init__(
@@ -46,18 +50,22 @@ class _Work:
         self.computation = computation(plan, filters)
         self.reader = reader
         self.writer = writer
+        self._plan = plan
         self._stage = stopwatch.stage
 
+    def worker(self) -> AbstractContextManager[Scratch]:
+        """Make a thread a worker, with buffers of its own, and a lane to the device where torch computes."""
+        grows = isinstance(self.problem, Stack)  # tiles at a border are smaller: they are cut off there layer by layer
+        if self._plan.engine != "torch":
+            return nullcontext(Scratch(grows=grows))
+        ways = tuple(member(choice.algorithm, choice.engine) for choice in self._plan.choices)
+        sizes = lane_sizes(self.problem, ways, self._plan.tile)
+        return lane.worker(resolve(self._plan.device), sizes, grows=grows)
+
     def read(self, tile: Tile, scratch: Scratch) -> Window:
-        """Return what a tile is computed from: a window on the volume where it is in memory, else a block read."""
-        dtype, mode = self.problem.dtype, self.problem.padding_mode
+        """Return what a tile is computed from."""
         with self._stage("read"):
-            volume = self.reader.view(tile.batch, dtype) if self.problem.keeps_input else None
-            if volume is not None:
-                return Window(volume, tile.source, mode)
-            block = scratch.array("read", (self.problem.block_channels, *tile.source.shape), dtype)
-            fill(block, tile.source, self.problem.size, mode, partial(self.reader.read, tile.batch))
-        return Window(block, Region((0, 0, 0), tile.source.shape), mode)
+            return window_on(self.reader, tile.batch, self.problem, tile.source, scratch)
 
     def forget(self, tile: Tile) -> None:
         """Let the reader drop what neither this tile nor later ones read."""
@@ -77,6 +85,10 @@ class _Work:
         """Say whether a tile is computed in the writer's memory, and need not be written."""
         return self.writer.view(tile.batch, tile.out) is not None
 
+    def encoded(self, tile: Tile, scratch: Scratch) -> Any:
+        """Read, compute and encode a tile that may be read in any order."""
+        return self.encode(tile, self.compute(tile, self.read(tile, scratch), scratch))
+
     def encode(self, tile: Tile, out: Array) -> Any:
         """Return the output of a tile as the writer wants it; nothing where it was computed in place."""
         with self._stage("write"):
@@ -87,6 +99,26 @@ class _Work:
         with self._stage("write"):
             if not self.in_place(tile):
                 self.writer.write(tile.batch, tile.out, encoded)
+
+
+def holding(plan: Plan) -> AbstractContextManager[None]:
+    """Hold torch's precision as a plan says, where torch computes."""
+    return precision.held(tf32=plan.tf32) if plan.engine == "torch" else nullcontext()
+
+
+class Tally:
+    """Tells an observer of the voxels that are written: first of those of the tiles that are `finished` already."""
+
+    def __init__(self, plan: Plan, observe: Observer, finished: int = 0) -> None:
+        self._channels, self._total = plan.problem.out_channels, math.prod(plan.problem.out_shape)
+        self._observe = observe
+        self._done = self._channels * sum(tile.out.voxels for tile in islice(tiles(plan), finished))
+        observe(Progress(self._done, self._total))
+
+    def add(self, tile: Tile) -> None:
+        """Take in a tile that was written."""
+        self._done += self._channels * tile.out.voxels
+        self._observe(Progress(self._done, self._total))
 
 
 def execute(
@@ -103,32 +135,26 @@ def execute(
 
     `stopwatch` is told what threads are doing; the first `finished` tiles are taken for written, and left out.
     """
-    work = _Work(plan, filters, reader, writer, stopwatch or Stopwatch())
-    channels, total = plan.problem.out_channels, math.prod(plan.problem.out_shape)
-    done = channels * sum(tile.out.voxels for tile in islice(tiles(plan), finished))
+    work = Work(plan, filters, reader, writer, stopwatch or Stopwatch())
+    tally = Tally(plan, observe, finished)
 
     def finish(tile: Tile, encoded: Any) -> None:
-        nonlocal done
         work.write(tile, encoded)
-        done += channels * tile.out.voxels
-        observe(Progress(done, total))
+        tally.add(tile)
 
-    observe(Progress(done, total))
-    with blas.single_threaded():
+    with blas.single_threaded(), holding(plan):
         _Crew(plan, work, finish, finished).run(min(plan.threads, plan.tiles))
 
 
 class _Crew:
     """Threads that share the tiles of a run."""
 
-    def __init__(self, plan: Plan, work: _Work, finish: Callable[[Tile, Any], None], finished: int) -> None:
+    def __init__(self, plan: Plan, work: Work, finish: Callable[[Tile, Any], None], finished: int) -> None:
         self._work = work
         self._finish = finish
-        self._grows = isinstance(plan.problem, Stack)
-        """Whether the tiles at a border are smaller: those of a stack are cut off there layer by layer."""
         self._batch_size = plan.batch_size or plan.problem.batch
         self._tiles_per_volume = plan.tiles // max(plan.problem.batch, 1)
-        self._tiles = islice(enumerate(tiles(plan)), finished, None)
+        self._tiles = enumerate(tiles(plan, finished), finished)
         self._taking, self._finishing, self._state = threading.Lock(), threading.Lock(), threading.Condition()
         self._finished: set[int] = set()
         self._first = finished
@@ -166,14 +192,14 @@ class _Crew:
 
     def _go(self) -> None:
         """Take tile after tile until none is left or a thread failed."""
-        scratch = Scratch(grows=self._grows)
         try:
-            while (taken := self._take(scratch)) is not None:
-                place, tile, window = taken
-                out = self._work.compute(tile, window or self._work.read(tile, scratch), scratch)
-                encoded = self._work.encode(tile, out)
-                if self._work.in_place(tile) or self._wait(partial(self._is_next, place)):
-                    self._end(place, tile, encoded)
+            with self._work.worker() as scratch:
+                while (taken := self._take(scratch)) is not None:
+                    place, tile, window = taken
+                    out = self._work.compute(tile, window or self._work.read(tile, scratch), scratch)
+                    encoded = self._work.encode(tile, out)
+                    if self._work.in_place(tile) or self._wait(partial(self._is_next, place)):
+                        self._end(place, tile, encoded)
         except BaseException as error:
             self._fail(error)
 

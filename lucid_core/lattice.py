@@ -8,6 +8,7 @@ outputs. Positions between the end of a row of outputs and the start of the next
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,21 @@ def steps(problem: ConvProblem) -> list[list[tuple[int, int]]]:
         [divmod(tap * dilation, stride) for tap in range(k)]
         for k, dilation, stride in zip(problem.kernel_size, problem.dilation, problem.stride, strict=True)
     ]
+
+
+def window_steps(problem: ConvProblem, steps: Sequence[int], out: Triple) -> tuple[list[int], list[int]]:
+    """Return the steps between taps and between outputs of a block whose axes D, H, W have these steps.
+
+    An axis of one entry has no step: a stride or dilation that is never taken may be of any size.
+    """
+    taps = [
+        step * dilation if count > 1 else 0
+        for step, dilation, count in zip(steps, problem.dilation, problem.kernel_size, strict=True)
+    ]
+    outputs = [
+        step * stride if count > 1 else 0 for step, stride, count in zip(steps, problem.stride, out, strict=True)
+    ]
+    return taps, outputs
 
 
 def flat_phases(

@@ -5,16 +5,52 @@ algorithm on every run. They were measured on 2026-11-23 on one core of an AMD E
 by `python -m tests.benchmarks.rates`, which prints them anew.
 """
 
+import math
 import os
 import platform
 import re
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class TensorRates:
+    """Speed of torch on one device."""
+
+    elementwise: float
+    """Multiplications and additions a second of values that are read and written."""
+    gemm: float
+    """Floating-point operations a second of a matrix product with many rows."""
+    gemm_rows: float
+    """Rows at which a matrix product reaches half of `gemm`."""
+    gather: float
+    """Values a second copied into the columns of a matrix product."""
+    native: float
+    """Floating-point operations a second of torch's own convolution of many channels."""
+    call: float
+    """Seconds one operation costs besides its work."""
+    copy: float = math.inf
+    """Values a second copied to or from the device."""
+
+
+TENSOR_RATES = {
+    "cpu": {
+        "float32": TensorRates(elementwise=8e9, gemm=9e10, gemm_rows=13, gather=4e9, native=1e11, call=4e-6),
+        "float64": TensorRates(elementwise=4e9, gemm=4.5e10, gemm_rows=13, gather=1.5e9, native=1.5e10, call=4e-6),
+    },
+    "cuda": {
+        "float32": TensorRates(2.5e11, 4e13, 16, 2e11, 2e13, 8e-6, 6e9),
+        "float64": TensorRates(1.2e11, 4e13, 16, 1e11, 1e13, 8e-6, 3e9),
+    },
+    "metal": {"float32": TensorRates(2e10, 3e12, 16, 2e10, 2e12, 2e-5, 2e10)},
+}
+"""Measured rates of torch by kind of device and dtype, printed anew by `python -m tests.benchmarks.device`; those of
+`metal` are guessed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +79,8 @@ class Rates:
     """Values a second gathered into a strip."""
     store: float
     """Values a second stored into memory."""
+    tensors: TensorRates
+    """What torch does, on one core where no other device computes."""
 
 
 RATES = {
@@ -58,6 +96,7 @@ RATES = {
         load=1.6e9,
         pack=2e9,
         store=3e9,
+        tensors=TENSOR_RATES["cpu"]["float32"],
     ),
     "float64": Rates(
         elementwise=4e9,
@@ -71,9 +110,16 @@ RATES = {
         load=1.6e9,
         pack=1e9,
         store=1.5e9,
+        tensors=TENSOR_RATES["cpu"]["float64"],
     ),
 }
 """Measured rates by dtype of the arithmetic; see the module's docstring."""
+
+
+def rates(dtype: str, kind: str = "cpu") -> Rates:
+    """Return the rates for a dtype of the arithmetic, with those of torch on a kind of device."""
+    return replace(RATES[dtype], tensors=TENSOR_RATES[kind][dtype])
+
 
 CACHE_BYTES = 1 << 20
 """L2 cache of one core that the inner loops are cut for."""

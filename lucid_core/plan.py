@@ -11,6 +11,8 @@ PROCESS_BYTES = 100 << 20
 """Resident memory of the interpreter with NumPy, nibabel and h5py."""
 COMPILER_BYTES = 176 << 20
 """Resident memory of Numba after it compiled a kernel."""
+TORCH_BYTES = 256 << 20
+"""Resident memory of torch after it computed on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Ends:
     """The interpreter and its libraries."""
     compiler: int = COMPILER_BYTES
     """What compiled kernels add to it, where they run."""
+    torch: int = TORCH_BYTES
+    """What torch adds to it, where it computes."""
     reader: int = 0
     plane: int = 0
     """An input D plane, all channels, of a reader that holds planes from the first to the last a tile needs."""
@@ -67,6 +71,8 @@ class Ends:
     """Output planes that are encoded together."""
     waiting: int = 0
     """What waits for the rest of its block where tiles are no multiple of `block`."""
+    workers: int | None = None
+    """Processes that work at the same time, each with so much memory and so many threads; None for this one alone."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,23 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class DeviceMemory:
+    """The memory that a run takes on a device other than the CPU, part by part, in bytes."""
+
+    weights: int
+    blocks: int
+    """Padded input blocks of all tiles in work."""
+    workspace: int
+    """What the algorithm, and the libraries it calls, take for all tiles in work."""
+    outputs: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of it at once."""
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
 class Plan:
     """A problem, the algorithm chosen for each of its convolutions, and how it is cut into tiles."""
 
@@ -106,6 +129,11 @@ class Plan:
     limit_bytes: int | None
     batch_size: int | None = None
     """Volumes of the batch in work at once, None for no bound."""
+    device_memory: DeviceMemory | None = None
+    """What is taken on the device, None where that is the CPU."""
+    device_limit_bytes: int | None = None
+    tf32: bool = False
+    """Whether tensor cores may multiply float32 as TF32."""
 
     @property
     def in_work(self) -> int:
@@ -133,6 +161,8 @@ class Plan:
             f"{self.tiles} tiles of {'x'.join(map(str, self.tile))} output voxels (D, H, W)",
             f"peak memory {format_bytes(self.memory.peak_bytes)}",
         ]
+        if self.device_memory is not None:
+            lines.append(f"device {self.device}, of which {format_bytes(self.device_memory.peak_bytes)}")
         for number, choice in enumerate(self.choices, start=1):
             lines += [f"convolution {number}"] * (len(self.choices) > 1) + [str(choice)]
         return "\n".join(lines)

@@ -21,8 +21,12 @@ class Tile:
     """First D plane of the volume that this or a later tile of the volume reads."""
 
 
-def tiles(plan: Plan) -> Iterator[Tile]:
-    """Yield every tile once; together they cover the output exactly."""
+def tiles(plan: Plan, finished: int = 0) -> Iterator[Tile]:
+    """Yield every tile once, but the first `finished`; all together they cover the output exactly."""
+    return itertools.islice(_all_tiles(plan), finished, None)
+
+
+def _all_tiles(plan: Plan) -> Iterator[Tile]:
     problem = plan.problem
     depths, heights, widths = (cuts(size, step) for size, step in zip(problem.out_size, plan.tile, strict=True))
     for batch in range(problem.batch):

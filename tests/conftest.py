@@ -22,17 +22,21 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(number) is signal.SIG_IGN:  # as in the background of a shell; what tests start inherits it
         signal.signal(number, handler)
 
+TORCH = r"\[.*_torch\b"
+"""Names of tests that compute with torch, by their parameters; they are marked `torch`."""
 PACKAGES = {
     "onnx": "onnx",
     "zst": "compression" if sys.version_info >= (3, 14) else "backports",
     "safetensors": "safetensors",
     "isal": "isal",
     r"\[.*numba": "numba",
+    TORCH: "torch",
     r"\[lucid-conv3d preview": "matplotlib",
     r"\btif|Tiff": "tifffile",
     r"\.mrc": "mrcfile",
     r"zarr|ozx": "zarr",
     r"\[dcm": "pydicom",
+    "python_example": "dask",
 }
 """Packages of extras that a test needs whose name, that of its parameters included, matches."""
 SMOKE = (
@@ -55,6 +59,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.split("::")[0].removeprefix("tests/").removesuffix(".py") in SMOKE:
             item.add_marker(pytest.mark.smoke)
+        if re.search(TORCH, item.name):
+            item.add_marker(pytest.mark.torch)
         for pattern, name in missing.items():
             if re.search(pattern, item.name):
                 item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))

@@ -52,6 +52,8 @@ class Terms:
             algorithm=algorithm or settings.algorithm,
             engine=engine or settings.engine,
             accuracy=settings.accuracy,
+            device=settings.device,
+            tf32=settings.tf32,
             threads=self.threads,
             tile=None if settings.tile is None else triple("tile", settings.tile, 1),
             batch_size=settings.batch_size,

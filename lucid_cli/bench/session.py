@@ -9,6 +9,7 @@ from lucid_cli.bench.contestants import Terms, measure
 from lucid_cli.bench.figures import figures
 from lucid_cli.bench.rows import Row
 from lucid_cli.bench.workloads import WORKLOADS, Workload, built_in, of_inputs
+from lucid_cli.device import settled
 from lucid_cli.settings import Settings
 from lucid_cli.talk import say
 from lucid_core import machine
@@ -65,6 +66,7 @@ def bench(
 ) -> Session:
     """Measure the named workloads and the layer on the inputs; all built-in ones where neither is given."""
     _check(inputs, settings)
+    settings = settled(settings, lambda text: None if settings.quiet else say(text))
     loads = [*built_in(names), *(of_inputs(inputs, settings) if inputs else ())] or list(WORKLOADS)
     loads = [load.small() for load in loads] if quick else loads
     terms = Terms(settings, settings.threads or machine.cores(), rounds or (1 if quick else ROUNDS), peers, every)

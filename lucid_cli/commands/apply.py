@@ -19,6 +19,7 @@ from lucid_cli.options import (
     WEIGHTS,
     with_options,
 )
+from lucid_cli.options_cluster import CLUSTER
 from lucid_cli.options_storage import STORAGE
 from lucid_cli.sections import SectionedCommand
 from lucid_cli.settings import Settings
@@ -37,7 +38,7 @@ Examples:
     name="apply", cls=SectionedCommand, short_help="Convolve volumes with a named kernel or weights.", epilog=EPILOG
 )
 @click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
-@with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, STORAGE, PLANNING, BIDS, CONFIG, TALK, DEBUG)
+@with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, STORAGE, PLANNING, CLUSTER, BIDS, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> int:
     """Convolve INPUT with a named kernel, trained weights or seeded random ones, and write OUTPUT.

@@ -21,6 +21,7 @@ from lucid_cli.options import (
     Decorator,
     with_options,
 )
+from lucid_cli.options_cluster import CLUSTER
 from lucid_cli.options_storage import STORAGE
 from lucid_cli.settings import Settings
 from lucid_cli.types import Count, FileName
@@ -63,7 +64,7 @@ def _hidden(group: Sequence[Decorator]) -> list[Decorator]:
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Time other libraries that are installed.")
 @click.option("--all", "every", is_flag=True, help="Time algorithms predicted to be over ten times slower too.")
 @click.option("--quick", is_flag=True, help="Cut volumes to 32 voxels an axis, one round: a trial, no measurement.")
-@with_options(_hidden(OUTPUT), LAYER, WEIGHTS, KERNEL, VOLUME, STORAGE, PLANNING, CONFIG, TALK, DEBUG)
+@with_options(_hidden(OUTPUT), LAYER, WEIGHTS, KERNEL, VOLUME, STORAGE, PLANNING, CLUSTER, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, as_list: bool, **params: Any) -> int:
     """Time every algorithm and engine, and other libraries, on the built-in workloads or on a layer for INPUT.

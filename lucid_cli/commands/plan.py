@@ -19,6 +19,7 @@ from lucid_cli.options import (
     WEIGHTS,
     with_options,
 )
+from lucid_cli.options_cluster import CLUSTER
 from lucid_cli.options_storage import STORAGE
 from lucid_cli.sections import SectionedCommand
 from lucid_cli.settings import Settings
@@ -36,7 +37,7 @@ Examples:
 )
 @click.argument("inputs", nargs=-1, type=FileName(), metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print the shape report as JSON.")
-@with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, STORAGE, PLANNING, BIDS, CONFIG, TALK, DEBUG)
+@with_options(OUTPUT, BATCH, LAYER, WEIGHTS, KERNEL, VOLUME, STORAGE, PLANNING, CLUSTER, BIDS, CONFIG, TALK, DEBUG)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, **params: Any) -> int:
     """Plan the convolution of INPUT from its header alone: shapes, memory, and every algorithm weighed.

@@ -22,10 +22,11 @@ from lucid_core.planner import ENGINES, plan
 from lucid_core.units import Length
 from lucid_core.volume import ArrayReader, ArrayWriter
 
-SECONDS, COMPILING_SECONDS = 4.0, 4.0
-"""What the checks of NumPy and of the formats may take, and those of the kernels that Numba compiles."""
+SECONDS, COMPILING_SECONDS, LOADING_SECONDS = 4.0, 4.0, 4.0
+"""What the checks of NumPy and of the formats may take, those of the kernels that Numba compiles, and of torch."""
 BUSY = "run this again when the computer is less busy"
 NOT_COMPILED = "it is still to be compiled: its first run takes some seconds more, and the next ones do not"
+NOT_LOADED = "torch takes long to load here, and each run with it does"
 REFERENCE = ".nii"
 """The format that the others are compared with."""
 LOADS = (
@@ -55,12 +56,13 @@ SHAPE, SPACING = (6, 8, 10), Length((2.0, 1.0, 0.5), "mm")
 
 
 def find() -> list[Finding]:
-    """Check every algorithm and every format, what Numba compiles last."""
+    """Check every algorithm and every format, what takes long to begin last."""
     ways = {engine: _checks_of(engine) for engine in ENGINES}
     with tempfile.TemporaryDirectory(prefix="lucid-conv3d-doctor-") as folder:
         written = {f"{suffix} written and read": partial(_round_trip, Path(folder), suffix) for suffix in FILES}
         found = outcomes(ways["numpy"] | written, SECONDS, BUSY)
-    return found + outcomes(ways["numba"], COMPILING_SECONDS, NOT_COMPILED)
+    found += outcomes(ways["numba"], COMPILING_SECONDS, NOT_COMPILED)
+    return found + outcomes(ways["torch"], LOADING_SECONDS, NOT_LOADED)
 
 
 def _checks_of(engine: str) -> Checks:

@@ -36,6 +36,38 @@ OBJECT_BYTES = 200
 """Memory that is kept for each chunk or shard while they are counted."""
 
 
+class ArraySink(Sink):
+    """Stores regions of whole chunks, or shards, of an array whose axes have these roles; also in other processes."""
+
+    def __init__(self, array: Any, axes: str) -> None:
+        self._array, self._axes = array, axes
+
+    def encode(self, batch: int, region: Region, block: Array) -> None:
+        """Store the voxels (C, d, h, w) of a region of one volume."""
+        array, values = self._array, file_block(self._axes, block)
+        box = file_box(self._axes, batch, region, block.shape[0])
+        try:
+            for part in cut_box(box, array.shards or array.chunks, PART_BYTES // block.itemsize):
+                array[part] = values[within(part, box)]
+        except OSError:
+            raise
+        except Exception as error:
+            raise RunError(f"the output cannot be stored: {said(error)}") from error
+
+    def write(self, batch: int, region: Region, encoded: Any) -> None:
+        """Do nothing more: the region is stored."""
+
+    def finish(self) -> None:
+        """Nothing remains."""
+
+    def shared(self) -> Sink:
+        """Return itself: an array is known by where it lies."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class ZarrSink(Sink):
     """Writes the arrays of an output; regions are whole chunks or shards."""
 
@@ -48,10 +80,14 @@ class ZarrSink(Sink):
 
     def encode(self, batch: int, region: Region, block: Array) -> None:
         """Store the chunks of a region of the first array: in several threads."""
-        write_region(self.arrays[0], self._target.axes, batch, region, block)
+        self.shared().encode(batch, region, block)
 
     def write(self, batch: int, region: Region, encoded: Any) -> None:
         """Do nothing more: the region is stored."""
+
+    def shared(self) -> ArraySink:
+        """Return what stores regions of the first array."""
+        return ArraySink(self.arrays[0], self._target.axes)
 
     def finish(self) -> None:
         """Make the lower levels, and check that nothing is missing."""
@@ -62,18 +98,6 @@ class ZarrSink(Sink):
             absent, whole = missing(array)
             if absent:
                 raise RunError(f"{absent} of {whole} chunks of the output {array.path} are missing; run again")
-
-
-def write_region(array: Any, axes: str, batch: int, region: Region, block: Array) -> None:
-    """Store the voxels (C, d, h, w) of a region of one volume; `axes` are the roles of the array's axes."""
-    box, values = file_box(axes, batch, region, block.shape[0]), file_block(axes, block)
-    try:
-        for part in cut_box(box, array.shards or array.chunks, PART_BYTES // block.itemsize):
-            array[part] = values[within(part, box)]
-    except OSError:
-        raise
-    except Exception as error:
-        raise RunError(f"the output cannot be stored: {said(error)}") from error
 
 
 def _described(into: dict[str, Any], target: Target, found: Layout, below: str) -> list[Any]:
@@ -130,7 +154,7 @@ class FolderSink(ZarrSink):
     def __init__(self, temporary: Path, target: Target, found: Layout, below: str, *, zipped: bool) -> None:
         self._tree, self._zip = tree_of(temporary), temporary if zipped else None
         make_tree(self._tree)
-        super().__init__(zarr.storage.LocalStore(self._tree), target, found, below)
+        super().__init__(zarr.storage.LocalStore(self._tree.absolute()), target, found, below)
 
     def finish(self) -> None:
         """Complete the folder, flushed to the disk, and pack it where it shall be a zip."""

@@ -10,7 +10,7 @@ What every member promises, and the tests in `tests/contracts` check on each:
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,23 @@ class ErrorBound:
     roundings: int
     growth: float = 1.0
     reach: Triple | None = (0, 0, 0)
+    products: float = 0.0
+    """Relative error of each product besides its rounding: gamma(roundings) becomes (1 + p)(1 + gamma) - 1."""
 
     def gamma(self, dtype: npt.DTypeLike) -> float:
         """Return the factor growth * gamma(roundings) for an arithmetic dtype."""
         share = self.roundings * float(np.finfo(dtype).eps) / 2
-        return self.growth * share / (1 - share)
+        share /= 1 - share
+        return self.growth * (share + self.products + share * self.products)
+
+    def with_tf32(self) -> "ErrorBound":
+        """Return the bound where tensor cores multiply TF32 numbers, of 11 significant bits.
+
+        A factor is rounded to the nearest of them or, as tensor cores read float32 themselves, cut off: relatively
+        d <= 2**-10 each, so 2 d + d**2 a product, which is then exact in float32. Their sums may be cut off too, which
+        doubles the error of each rounding.
+        """
+        return replace(self, roundings=2 * self.roundings, products=2.0**-9 + 2.0**-20)
 
 
 class Algorithm(ABC):
@@ -54,6 +66,8 @@ class Algorithm(ABC):
 
     name: str
     engine: str
+    tensor_cores: bool = False
+    """Whether its products are those of tensor cores where TF32 is asked for."""
 
     @abstractmethod
     def refuses(self, problem: ConvProblem) -> str | None:

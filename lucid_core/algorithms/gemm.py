@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from lucid_core.algorithms import Algorithm, Array, ErrorBound
 from lucid_core.boundary import Window
+from lucid_core.lattice import window_steps
 from lucid_core.machine import CACHE_BYTES, Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
@@ -39,11 +40,14 @@ class Panels:
 
 def panels(problem: ConvProblem) -> Panels:
     """Choose the panels of a problem: as many columns as the cache holds, from 128 to 4096."""
+    return cut_panels(problem, CACHE_BYTES, 128, 4096)
+
+
+def cut_panels(problem: ConvProblem, column_bytes: int, least: int, most: int) -> Panels:
+    """Return panels with as many columns as take so many bytes, from the least to the most."""
     _, height, width = problem.out_size
-    most = CACHE_BYTES // (problem.terms * np.dtype(problem.dtype).itemsize)
-    target = min(max(most, 128), 4096)
-    pieces = -(-width // target)
-    width = -(-width // pieces)
+    target = min(max(column_bytes // (problem.terms * np.dtype(problem.dtype).itemsize), least), most)
+    width = -(-width // -(-width // target))
     return Panels(min(height, max(1, target // width)), width)
 
 
@@ -101,7 +105,7 @@ class Gemm(Algorithm):
         results = sums.reshape(-1, panel.rows, panel.width)
         windows = _windows(problem, block, region.shape)
         share, made = gathered.shape[0], results.shape[0]
-        meetings = list(_meetings(panel, region))
+        meetings = list(panel_meetings(panel, region))
         for group, weights in enumerate(prepared):
             taken = windows[group * share : (group + 1) * share]
             target = out[group * made : (group + 1) * made]
@@ -114,18 +118,9 @@ class Gemm(Algorithm):
 
 
 def _windows(problem: ConvProblem, block: Array, out: Triple) -> Array:
-    """View a block (C, d, h, w) as the voxels of every tap and output: (C, K_D, K_H, K_W, d', h', w').
-
-    An axis of one entry has no step: a stride or dilation that is never taken may be of any size.
-    """
+    """View a block (C, d, h, w) as the voxels of every tap and output: (C, K_D, K_H, K_W, d', h', w')."""
     channel, *steps = block.strides
-    taps = [
-        step * dilation if count > 1 else 0
-        for step, dilation, count in zip(steps, problem.dilation, problem.kernel_size, strict=True)
-    ]
-    outputs = [
-        step * stride if count > 1 else 0 for step, stride, count in zip(steps, problem.stride, out, strict=True)
-    ]
+    taps, outputs = window_steps(problem, steps, out)
     shape = (block.shape[0], *problem.kernel_size, *out)
     return as_strided(block, shape, (channel, *taps, *outputs), writeable=False)
 
@@ -133,7 +128,7 @@ def _windows(problem: ConvProblem, block: Array, out: Triple) -> Array:
 Rectangle = tuple[slice, slice]
 
 
-def _meetings(panel: Panels, region: Region) -> Iterator[tuple[Rectangle, Rectangle]]:
+def panel_meetings(panel: Panels, region: Region) -> Iterator[tuple[Rectangle, Rectangle]]:
     """Yield, for each panel that meets the region, the rectangle in the panel and the same one in the region."""
     for rows in _axis_meetings(panel.rows, region.start[1], region.stop[1]):
         for columns in _axis_meetings(panel.width, region.start[2], region.stop[2]):

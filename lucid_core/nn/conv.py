@@ -11,8 +11,7 @@ from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.functional import conv3d, layer_of
 from lucid_core.nn.init import kaiming_bound, uniform
 from lucid_core.nn.module import Module, Parameter
-from lucid_core.planner import DEVICES
-from lucid_core.registry import choose
+from lucid_core.tensors.devices import resolve
 
 DTYPES = ("float16", "float32", "float64")
 
@@ -22,7 +21,8 @@ class Conv3d(Module):
 
     Sizes are an int or three (D, H, W). `padding` also takes "same" (stride 1; an odd total puts the extra voxel
     at the high end) or "valid"; `padding_mode` is zeros, reflect, replicate, circular, or symmetric
-    and renormalize, which PyTorch does not have; `device` is "cpu" or None; `dtype` is float16, float32 (the default)
+    and renormalize, which PyTorch does not have; `device` is "cpu" or None, or where torch is to compute: "cuda",
+    "cuda:1", "metal"; `dtype` is float16, float32 (the default)
     or float64.
 
     `weight` (out_channels, in_channels / groups, K_D, K_H, K_W) starts Kaiming uniform, U(-b, b) with
@@ -61,7 +61,7 @@ class Conv3d(Module):
         self.dilation = layer.dilation
         self.groups = layer.groups
         self.padding_mode = layer.padding_mode
-        self.device = choose("device", "cpu" if device is None else str(device), DEVICES)
+        self.device = "cpu" if device is None else str(resolve(str(device)))
         self.dtype = _dtype(dtype)
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         fan_in = math.prod(shape[1:])
@@ -78,9 +78,8 @@ class Conv3d(Module):
 
     def forward(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
         """Convolve x: see `lucid_core.conv3d`."""
-        return conv3d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
-        )
+        arguments = self.stride, self.padding, self.dilation, self.groups, self.padding_mode
+        return conv3d(x, self.weight, self.bias, *arguments, device=self.device)
 
     def extra_repr(self) -> str:
         """Return the arguments: the first five always, the others where they differ from the default."""

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core import lazy
+from lucid_core.arrays import as_array, is_dask
 from lucid_core.elementwise import Abs as AbsOperation
 from lucid_core.elementwise import Argmax as ArgmaxOperation
 from lucid_core.elementwise import Clip as ClipOperation
@@ -24,10 +26,13 @@ class Elementwise(Module):
 
     def forward(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return a new array."""
-        array = np.asarray(x)
+        array = lazy.checked("x", x) if is_dask(x) else as_array("x", x)
         if array.ndim not in (4, 5):
             raise ShapeError(f"x must have 5 axes (N, C, D, H, W), or 4 (C, D, H, W), not {array.ndim}: {array.shape}")
-        values = array.astype(promoted(array.dtype))
+        dtype = promoted(array.dtype)
+        if is_dask(array):
+            return lazy.by_chunks(array, self.forward, dtype, joins_channels=self.operation.joins_channels)
+        values = array.astype(dtype)
         if array.ndim == 4:
             return self.operation.run(values)
         shape = (len(values), self.operation.channels(values.shape[1]), *values.shape[2:])

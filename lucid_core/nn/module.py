@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core.arrays import as_array
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 
 Array = npt.NDArray[Any]
@@ -16,7 +17,7 @@ class Parameter:
     """An array of weights. `np.asarray(parameter)` is its array `data`, not a copy."""
 
     def __init__(self, data: npt.ArrayLike) -> None:
-        self.data: Array = np.array(data)
+        self.data: Array = np.array(as_array("a parameter", data))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy:
@@ -96,7 +97,7 @@ class Module(ABC):
                 f"state_dict does not fit {type(self).__name__}: missing {missing}, unknown {unknown}; "
                 f"legal: exactly {list(own)}"
             )
-        arrays = {name: np.asarray(state[name]) for name in own}
+        arrays = {name: as_array(name, state[name]) for name in own}
         for name, array in arrays.items():
             if array.dtype.kind not in "fiub":
                 raise ArgumentTypeError(f"{name} has dtype {array.dtype}; legal: real numbers")

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_core import lazy
+from lucid_core.arrays import as_array, empty, is_dask
 from lucid_core.compute import Filters
 from lucid_core.errors import ArgumentTypeError
 from lucid_core.execute import execute
-from lucid_core.functional import as_batch, check_dtypes, empty
+from lucid_core.functional import as_batch, as_shape, check_dtypes
 from lucid_core.nn.conv import Conv3d
 from lucid_core.nn.elementwise import Elementwise
 from lucid_core.nn.module import Module
@@ -25,7 +27,8 @@ class Sequential(Module):
     """Layers one after another. The result is that of calling them one by one, where the same algorithms compute them.
 
     Convolutions and the elementwise operations between them are computed tile by tile in one pass, so that no result
-    between them exists as a whole.
+    between them exists as a whole. An array of dask stays lazy, as in `lucid_core.conv3d`; with circular padding,
+    chunks at a border read the whole axis then.
 
     >>> from lucid_core.nn import ReLU
     >>> net = Sequential(Conv3d(1, 8, 3, padding=1), ReLU(), Conv3d(8, 1, 3, padding=1))
@@ -51,15 +54,15 @@ class Sequential(Module):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """Compute all layers."""
-        array = np.asarray(x)
+        array = lazy.checked("x", x) if is_dask(x) else as_array("x", x)
         layers = list(_flat(self))
         known = all(type(layer).forward in (Conv3d.forward, Elementwise.forward) for layer in layers)
-        convolves = any(isinstance(layer, Conv3d) for layer in layers)
-        if not (known and convolves) or array.dtype == np.float16:
+        devices = {layer.device for layer in layers if isinstance(layer, Conv3d)}
+        if not known or len(devices) != 1 or array.dtype == np.float16:
             for layer in self:
                 array = layer(array)
             return array
-        return _in_one_pass(layers, array)
+        return _in_one_pass(layers, array, devices.pop())
 
     def __repr__(self) -> str:
         lines = [f"  ({number}): {layer}".replace("\n", "\n  ") for number, layer in enumerate(self)]
@@ -74,26 +77,28 @@ def _flat(modules: Sequential) -> Iterator[Module]:
             yield module
 
 
-def _in_one_pass(layers: list[Module], array: Array) -> Array:
+def _in_one_pass(layers: list[Module], array: Any, device: str) -> Array:
     """Compute convolutions, at least one, and operations."""
-    batch, dtype = as_batch(array), arithmetic_dtype(array.dtype)
-    n, c, d, h, w = batch.shape
+    shape, dtype = as_shape(array), arithmetic_dtype(array.dtype)
     filters: list[Filters] = []
     parts: list[Layer] = []
     for layer in layers:
         if isinstance(layer, Elementwise):
             parts.append(layer.operation)
         elif isinstance(layer, Conv3d):
-            filters.append(_filters(layer, array, dtype))
+            filters.append(_filters(layer, array.dtype, dtype))
             parts.append(partial(filters[-1].problem, arguments=layer.arguments))
-    problem = stack((n, c, d, h, w), parts)
+    problem = stack(shape, parts)
+    if is_dask(array):
+        lazy.check_call(None, "auto", device)
+        return lazy.convolved(array, plan(problem, threads=1), filters)
     out = empty(problem.out_shape, dtype)
-    execute(plan(problem), filters, ArrayReader(batch), ArrayWriter(out))
+    execute(plan(problem, device=device), filters, ArrayReader(as_batch(array)), ArrayWriter(out))
     return out if array.ndim == 5 else out[0]
 
 
-def _filters(layer: Conv3d, array: Array, dtype: np.dtype[Any]) -> Filters:
+def _filters(layer: Conv3d, given: np.dtype[Any], dtype: np.dtype[Any]) -> Filters:
     """Return the weights of a layer in the dtype of the arithmetic, refusing those of another dtype than the input."""
-    weight, bias = np.asarray(layer.weight), None if layer.bias is None else np.asarray(layer.bias)
-    check_dtypes(array, weight, bias)
+    weight, bias = as_array("weight", layer.weight), None if layer.bias is None else as_array("bias", layer.bias)
+    check_dtypes(given, weight, bias)
     return Filters(weight.astype(dtype, copy=False), None if bias is None else bias.astype(dtype, copy=False))

@@ -160,7 +160,8 @@ def make_volume(path, volume):
     elif path.suffix == ".zarr":
         import zarr
 
-        zarr.create_array(path, data=volume, chunks=tuple(-(-size // 2) for size in volume.shape), overwrite=True)
+        chunks = tuple(min(16, -(-size // 2)) for size in volume.shape)
+        zarr.create_array(str(path), data=volume, chunks=chunks, overwrite=True)
     elif path.suffix == ".tif":
         import tifffile
 

@@ -19,7 +19,8 @@ from lucid_cli import completion, main, names
 from lucid_core.algorithms import algorithm_names
 from lucid_core.kernels import AXES, kernels
 from lucid_core.padding import LEGAL
-from lucid_core.planner import ACCURACIES, DEVICES, ENGINES
+from lucid_core.planner import ACCURACIES, ENGINES
+from lucid_core.tensors.devices import DEVICES
 from tests.cli.conftest import ok, run
 from tests.cli.test_help import COMMANDS
 
@@ -81,7 +82,7 @@ def values(line):
         ("apply --no-b", ["--no-bias"]),
         ("apply --padding-mode ", list(LEGAL)),
         ("apply --padding ", ["same", "valid"]),
-        ("apply --engine ", ["auto", "numpy", "numba"]),
+        ("apply --engine ", ["auto", "numpy", "numba", "torch"]),
         ("apply --algorithm ", ["auto", *algorithm_names()]),
         ("apply --accuracy ", list(ACCURACIES)),
         ("apply --kernel ", sorted(kernels())),

@@ -62,12 +62,12 @@ def test_a_wrong_algorithm_fails(folder, quick, monkeypatch):
     monkeypatch.setattr(type(algorithms()["gemm"]), "run", broken_run)
     result = run("doctor")
     lines = {
-        line.split()[1]: line.split()[0]
+        " ".join(line.split()[1:3]): line.split()[0]
         for line in result.out.splitlines()
         if line.startswith("  ") and "->" not in line
     }
     assert result.code == 1
-    assert (lines["gemm"], lines["fft"]) == ("failed", "ok")
+    assert (lines["gemm (numpy)"], lines["fft (numpy)"]) == ("failed", "ok")
     assert "gemm is wrong: 1 at output voxel" in result.out
     assert "1 failed, " in result.out.splitlines()[-1]
 

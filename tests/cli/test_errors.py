@@ -529,9 +529,9 @@ BAD_USAGE = [
     (("scan.npy", "-o", "out.npy", "--weights", "absent.npy"), 3, "no such file"),
     (("scan.npy", "-o", "out.npy", "--weights", "folder"), 3, "not a regular file"),
     # running
-    (("scan.npy", *APPLY, "--algorithm", "ftt"), 2, "legal: auto, direct, fft, gemm, separable, winograd"),
+    (("scan.npy", *APPLY, "--algorithm", "ftt"), 2, "legal: auto, direct, fft, gemm, native, separable, winograd"),
     (("scan.npy", *APPLY, "--algorithm", "fft"), 2, "ask for accuracy='normwise'"),
-    (("scan.npy", *APPLY, "--engine", "nunba"), 2, "legal: auto, numpy, numba. Did you mean 'numba'?"),
+    (("scan.npy", *APPLY, "--engine", "nunba"), 2, "legal: auto, numpy, numba, torch. Did you mean 'numba'?"),
     ((*LAYER, "--algorithm", "separable"), 2, "use 'auto'"),
     (("scan.npy", *APPLY, "--engine", "cuda"), 2, "legal: auto, numpy"),
     (("scan.npy", *APPLY, "--accuracy", "sloppy"), 2, "legal: componentwise"),

@@ -27,10 +27,10 @@ from tests.reference import conv3d as oracle
 
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 every_algorithm = pytest.mark.parametrize("name", list(algorithms()))
-NORMWISE = {"fft", "winograd_numba"}
+NORMWISE = {"fft", "native_torch", "winograd_numba"}
 componentwise_algorithms = pytest.mark.parametrize("name", [name for name in algorithms() if name not in NORMWISE])
-FACTORED = {"separable", "separable_numba"}
-UNSTRIDED = FACTORED | NORMWISE
+FACTORED = {"separable", "separable_numba", "separable_torch"}
+UNSTRIDED = FACTORED | NORMWISE - {"native_torch"}
 
 
 @dataclass
@@ -43,10 +43,16 @@ class Case:
     bias: np.ndarray | None
     arguments: dict
 
-    def compute(self, name, tile=None, threads=1):
+    def compute(self, name, tile=None, threads=1, **where):
         way = algorithms()[name]
         chosen = plan(
-            self.problem, algorithm=way.name, engine=way.engine, accuracy="normwise", tile=tile, threads=threads
+            self.problem,
+            algorithm=way.name,
+            engine=way.engine,
+            accuracy="normwise",
+            tile=tile,
+            threads=threads,
+            **where,
         )
         out = np.full(self.problem.out_shape, 7, self.problem.dtype)
         execute(chosen, [Filters(self.weight, self.bias)], ArrayReader(self.x), ArrayWriter(out))
@@ -133,9 +139,10 @@ def cases(draw, name="direct", batches=(0, 1, 2), longest=5):
     return case
 
 
-def tolerance(member, case, sizes):
+def tolerance(member, case, sizes, *, tf32=False):
     """Return what the stated bound allows at every voxel, and the oracle's own roundings."""
     bound, problem = member.error_bound(case.problem), case.problem
+    bound = bound.with_tf32() if tf32 and member.tensor_cores else bound
     smallest = float(np.finfo(problem.dtype).smallest_normal)
     own = 2.5 * UNIT_ROUNDOFF * sizes + bound.growth * bound.roundings * smallest
     if bound.accuracy == "componentwise":
@@ -338,6 +345,8 @@ REFUSALS = (
     ("winograd_numba", {"dilation": (1, 1, 2)}, "a dilation along H or W"),
     ("winograd_numba", {"padding_mode": "zeros", "kernel_size": (3, 3, 5)}, "not 3 x 3 along H and W"),
     ("fft", {"stride": (1, 2, 1)}, "the stride is not 1"),
+    ("separable_torch", {"factored": True, "stride": 2}, "stride is not 1"),
+    ("native_torch", {"dilation": (1, 1 << 31, 1), "kernel_size": (3, 1, 3)}, "over 2"),
 )
 
 

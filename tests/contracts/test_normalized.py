@@ -18,7 +18,7 @@ from lucid_core.normalization import Normalization
 from lucid_core.padding import RENORMALIZE
 from lucid_core.planner import plan
 from lucid_core.volume import ArrayReader, ArrayWriter
-from tests.contracts.test_algorithms import FACTORED, cases, componentwise_algorithms, every_algorithm
+from tests.contracts.test_algorithms import FACTORED, NORMWISE, cases, componentwise_algorithms, every_algorithm
 from tests.reference import conv3d as oracle
 
 OUTSIDE = -7.5
@@ -128,11 +128,11 @@ def test_borders_are_left_out(name, data):
     how = Normalization()
     found = run(case, None, how, name)
     y, bound = expected(case, None, how)
-    bound *= 1 if name not in ("fft", "winograd_numba") else 1e4
+    bound *= 1 if name not in NORMWISE else 1e4
     sure = np.isfinite(bound)
     assert (np.isnan(found) == np.isnan(y))[sure].all()
     assert (np.abs(found - y) <= bound)[sure & ~np.isnan(y)].all()
-    if name not in ("fft", "winograd_numba"):
+    if name not in NORMWISE:
         tile = data.draw(st.tuples(*[st.integers(1, 3)] * 3))
         assert run(case, None, how, name, tile, 2).tobytes() == found.tobytes()
 

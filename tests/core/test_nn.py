@@ -182,7 +182,7 @@ REFUSED = {
     "dilation": ({"dilation": 1.5}, ArgumentTypeError, r"dilation must be an integer, not 1\.5"),
     "padding_mode": ({"padding_mode": "mirror"}, ArgumentError, "'mirror' is called 'reflect' here"),
     "bias": ({"bias": "maybe"}, ArgumentTypeError, "bias must be True or False, not 'maybe'"),
-    "device": ({"device": "gpu"}, ArgumentError, "unknown device 'gpu'; legal: cpu"),
+    "device": ({"device": "gpu"}, ArgumentError, "unknown device 'gpu'; legal: auto, cpu"),
     "dtype int": (
         {"dtype": np.int32},
         ArgumentError,

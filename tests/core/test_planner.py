@@ -39,7 +39,7 @@ PROBLEM = problem(padding=1)
 
 def test_every_algorithm_is_a_candidate_with_its_price_or_refusal():
     made = plan(PROBLEM, engine="numpy")
-    family = list(algorithms().values())
+    family = [one for one in algorithms().values() if one.engine != "torch"]
     assert [(one.algorithm, one.engine) for one in made.candidates] == [(one.name, one.engine) for one in family]
     for one in made.candidates:
         assert (one.seconds is None) == (one.refused is not None)
@@ -49,6 +49,12 @@ def test_every_algorithm_is_a_candidate_with_its_price_or_refusal():
     assert refused.pop(("separable", "numpy")) == "the kernel is not a product of three 1-D kernels"
     assert refused.pop(("fft", "numpy")) == "its error is bounded normwise only; ask for accuracy='normwise'"
     assert refused == {(name, "numba"): "it belongs to engine 'numba'" for name in ("direct", "separable", "winograd")}
+
+
+def test_torch_is_weighed_where_it_is_asked_for():
+    assert all(one.engine != "torch" for one in plan(PROBLEM, accuracy="normwise").candidates)
+    with pytest.raises(ArgumentError, match="algorithm 'native' cannot compute this: it belongs to engine 'torch'"):
+        plan(PROBLEM, algorithm="native")
 
 
 def test_the_cheapest_is_chosen():
@@ -148,12 +154,12 @@ def test_an_algorithm_can_be_asked_for(name):
         (
             {"algorithm": "gems"},
             ArgumentError,
-            "unknown algorithm 'gems'; legal: auto, direct, fft, gemm, separable, winograd.* 'gemm'",
+            "unknown algorithm 'gems'; legal: auto, direct, fft, gemm, native, separable, winograd.* 'gemm'",
         ),
         (
             {"engine": "numpi"},
             ArgumentError,
-            r"unknown engine 'numpi'; legal: auto, numpy, numba\. Did you mean 'numpy'",
+            r"unknown engine 'numpi'; legal: auto, numpy, numba, torch\. Did you mean 'numpy'",
         ),
         ({"accuracy": "high"}, ArgumentError, "unknown accuracy 'high'; legal: componentwise, normwise"),
         ({"algorithm": "separable"}, ArgumentError, "algorithm 'separable' cannot compute this: the kernel is not"),
@@ -247,7 +253,7 @@ def test_the_ends_of_a_run_take_memory_too():
 
 
 def test_what_is_said_of_no_ends():
-    plain = Ends(100 << 20, 176 << 20, reader=0, plane=0, planes_at_once=1, writer=0, copies=0.0, block=1, waiting=0)
+    plain = Ends(100 << 20, 176 << 20, 256 << 20, reader=0, plane=0, planes_at_once=1, writer=0, block=1, waiting=0)
     assert Ends() == plain
     assert FACTORING_BYTES == 24
 
