@@ -27,7 +27,10 @@ Of many inputs, `listing` says which they are and `naming` what their outputs ar
 Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` reads them forward, each once, and
 `streams` writes them forward; `rawsource` is a file of plain or compressed voxels whose header a format has read;
 `compression` holds the codecs, with `crc` for checksums of parts; `nifti_header` checks and carries headers,
-`text_header` and `nrrd_header` read those of text, and `lengths` knows units.
+`text_header` and `nrrd_header` read those of text, and `lengths` knows units. `attributes` say where voxels lie in HDF5
+and Zarr. Of a Zarr, `zarr_store` opens nodes (`zarr_folder` from a folder; `zarr_library` is zarr-python),
+`zarr_source` reads an array, `zarr_layout` says what an output consists of, `ome_zarr` and `pyramid` where its levels
+lie; `shrink` makes these, and `zarr_tree`, `exchange` and `zarr_far` bring it to its place.
 `hdf5_file`, `tiff_file` and `minc_file` read in a child process that `isolation` starts, as damaged files crash
 libraries or keep them busy; `dicom_file` reads the headers of slices. `resume` goes on
 with a run that was ended, from its `journal`. `talk` is stdout and stderr, `failures` what an error is to the user, and

@@ -71,6 +71,11 @@ def _said(info: VolumeInfo, axes: str) -> str:
     if "xyz" in info.axes and said.find("xyz") != info.axes.find("xyz"):
         first = "first axes of a NIfTI" if info.format == "nifti" else f"axes of {info.path} ({info.axes})"
         raise ArgumentError(f"--axes {axes}: the {first} are x, y, z (WHD); only the others have a choice")
+    if info.details.get("levels") and [said.index(axis) for axis in "zyx"] != [info.axes.index(axis) for axis in "zyx"]:
+        raise ArgumentError(
+            f"--axes {axes}: the image {info.path} says which of its axes is z, y and x ({info.axes}); "
+            "only the others have a choice"
+        )
     return said
 
 

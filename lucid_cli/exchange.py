@@ -23,6 +23,7 @@ def place_folder(folder: Path, final: Path, overwrite: bool) -> None:
         return
     if not _exchanged(folder, final):
         old = folder.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)  # what a run left that was killed here
         final.rename(old)
         try:
             folder.rename(final)

@@ -95,10 +95,11 @@ class Journal:
     def note(self, tiles: int, statistics: Statistics, voxels: Path) -> None:
         """Note that so many tiles stand in the file of voxels; flush it first where the last time is a while ago."""
         flushed = time.monotonic() - self._last >= FLUSH_SECONDS
-        if flushed and tree_of(voxels).is_dir():
-            os.sync()  # the chunks of a Zarr are files without number
-        elif flushed:
-            _flush(voxels)
+        if flushed:
+            if tree_of(voxels).is_dir():
+                os.sync()  # the chunks of a Zarr are files without number
+            else:
+                _flush(voxels)
             self._last = time.monotonic()
         found = _identity(voxels)
         self._line({"tiles": tiles, "statistics": vars(statistics), "flushed": flushed, "voxels": found})

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
+from lucid_cli.formats import SUFFIXES, Spec, format_of, is_address, parse_spec
 from lucid_cli.listing import Listed
 from lucid_cli.origin import files_written
 from lucid_cli.output import output_errors
@@ -22,6 +22,10 @@ def output_specs(inputs: list[Listed], settings: Settings) -> list[Spec]:
     Raises `OutputError` where OUTPUT is not a folder and has to be one, or two inputs would have one output.
     """
     if settings.out_dir is not None:
+        if is_address(settings.out_dir):
+            raise ArgumentError(
+                f"--out-dir {settings.out_dir}: is an address, not a folder; name one Zarr there with -o"
+            )
         if settings.output is not None:
             raise ArgumentError("-o and --out-dir both say where the output goes; leave one")
         if settings.bids:

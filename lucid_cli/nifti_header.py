@@ -219,6 +219,7 @@ def output_header(target: Target, source: Header | None, single: bool) -> Header
         _carry_time(header, source, target)
     else:
         _new_space(header, target)
+        _new_time(header, target)
     header.set_data_shape(target.file_shape)
     header.set_data_dtype(target.dtype)
     header["scl_slope"], header["scl_inter"] = target.slope, target.inter
@@ -277,6 +278,13 @@ def _new_space(header: Header, target: Target) -> None:
         header.set_qform(target.affine, code=2, strip_shears=False)
     except HeaderDataError:
         header.set_qform(target.affine, code=0)
+
+
+def _new_time(header: Header, target: Target) -> None:
+    step = target.source.time_step() if target.source and target.axes[3:] == "n" else None
+    if step is not None:
+        header["pixdim"][4] = step
+        header.set_xyzt_units(units(header)[0], "sec")
 
 
 def header_bytes(header: Header) -> bytes:

@@ -105,7 +105,7 @@ def _values(ctx: click.Context, option: "ConfiguredOption | None", start: str) -
 
 
 def _files(start: str, suffixes: Iterable[str]) -> list[CompletionItem]:
-    """Offer what stands in the folder that is named so far: folders, and files with one of the suffixes."""
+    """Offer what stands in the folder that is named so far: folders, and files and Zarrs with one of the suffixes."""
     before, slash, name = start.rpartition("/")
     endings = tuple(suffixes)
     try:
@@ -113,12 +113,17 @@ def _files(start: str, suffixes: Iterable[str]) -> list[CompletionItem]:
     except OSError:
         return []
     shown = [one for one in entries if one.name.startswith(name) and (name or not one.name.startswith("."))]
-    folders = [CompletionItem(f"{before}{slash}{one.name}/", type="dir") for one in shown if one.is_dir()]
-    return folders + [
+    folders = [one for one in shown if one.is_dir() and not _is_one(one, endings)]
+    return [CompletionItem(f"{before}{slash}{one.name}/", type="dir") for one in folders] + [
         CompletionItem(f"{before}{slash}{one.name}", type="file")
         for one in shown
-        if one.name.lower().endswith(endings) and not one.is_dir()
+        if one.name.lower().endswith(endings) and one not in folders
     ]
+
+
+def _is_one(folder: Path, endings: tuple[str, ...]) -> bool:
+    """Say whether a folder is one volume: a Zarr, where such are asked for."""
+    return folder.name.lower().endswith(".zarr") and ".zarr" in endings
 
 
 def _place(typed: str) -> Path:

@@ -119,6 +119,10 @@ def image_of(attributes: Mapping[str, Any], name: str) -> Image | None:
             raise ValueError("its axes and its transformations are not of one length")
         if not all(0 < step < math.inf for level in filled for step in level.scale):
             raise ValueError("a scale is not a positive number")
+        if not all(map(math.isfinite, (start for level in filled for start in level.translation))):
+            raise ValueError("a translation is not a number")
+        if len({axis.name for axis in axes}) != len(axes):
+            raise ValueError("two axes have one name")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{name}: its multiscales metadata is damaged: {' '.join(str(error).split())}") from error
     others = {"omero": ome["omero"]} if isinstance(ome.get("omero"), Mapping) else None

@@ -17,6 +17,7 @@ from lucid_cli.exchange import place_folder
 from lucid_cli.formats import ZARR_FILES, Spec, format_of
 from lucid_cli.temporary import FULL_DISK, Temporary, tree_of
 from lucid_cli.volumes import Sink, Target
+from lucid_cli.zarr_tree import relist
 from lucid_core import machine
 from lucid_core.errors import LimitError, LucidError, OutputError
 from lucid_core.units import format_bytes
@@ -93,8 +94,12 @@ def check_target(
     return target
 
 
-def check_far(spec: Spec, overwrite: bool) -> None:
-    """Raise `OutputError` where something stands behind an address and is not to be replaced."""
+def check_far(spec: Spec, overwrite: bool, read: Iterable[Spec] = ()) -> None:
+    """Raise `OutputError` where what stands behind an address is read, or is not to be replaced."""
+    if spec.url is not None:
+        from lucid_cli.zarr_far import check_apart
+
+        check_apart(spec, read)
     if spec.url is not None and not overwrite and format_of(spec).exists(spec):
         raise OutputError(f"{spec}: exists; use --overwrite to replace it")
 
@@ -165,6 +170,7 @@ class Replacement:
                 tree = tree_of(path)
                 if tree.is_dir():
                     place_folder(tree, final, self._overwrite)
+                    relist(final)
                 else:
                     _place(path, final, self._overwrite)
             except BaseException:

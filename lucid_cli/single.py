@@ -16,7 +16,7 @@ from lucid_cli.formats import Spec, format_of
 from lucid_cli.job import Job, item, prepare, run
 from lucid_cli.layer import Recipe
 from lucid_cli.layers import LayersRecipe
-from lucid_cli.origin import files_written
+from lucid_cli.origin import files_written, read_by
 from lucid_cli.output import Protected, check_far, check_target
 from lucid_cli.provenance import kept_beside, sidecar_path
 from lucid_cli.resume import tile_left
@@ -81,7 +81,7 @@ class Single:
                 job = prepare(task.input, out, self.recipe, stack, executor=self.executor)
                 if self._is_finished(out, job):
                     return Outcome(report.bare_item(str(task.input), "skipped", machine.peak_resident_bytes()))
-            finals = self._finals(out)
+            finals = self._finals(task.input, out)
             tile = tile_left(finals[0]) if finals and settings.resume else None
             if job is None or tile is not None:
                 job = self._prepared(task, stack, tile)
@@ -122,13 +122,13 @@ class Single:
 
         return Outcome(found, pictures=take(job.input, job.spec, found, job.layer, job.inputs.warnings))
 
-    def _finals(self, out: Spec | None) -> list[Path]:
+    def _finals(self, into: Spec, out: Spec | None) -> list[Path]:
         """Return the files an output consists of, after checking that each, and its sidecar, may be written."""
         if out is None:
             return []
         settings, finals = self.recipe.settings, format_of(out).files(out)
         if out.url is not None:
-            _check_far(out, settings)
+            _check_far(into, out, settings)
         lone = settings.has_sidecar and not any(path.exists() for path in finals)
         if lone and _skips(settings) and kept_beside(out):
             sidecar_path(out).unlink()  # a run was ended before its output stood there
@@ -152,11 +152,12 @@ def _exists(out: Spec, settings: Settings) -> bool:
     return bool(paths) and all(path.exists() for path in paths)
 
 
-def _check_far(out: Spec, settings: Settings) -> None:
+def _check_far(into: Spec, out: Spec, settings: Settings) -> None:
     """Raise what speaks against an output behind an address."""
     if settings.resume or settings.has_sidecar:
         raise ArgumentError(f"{out}: --resume, --sidecar and --bids keep files beside an output, which a folder has")
-    check_far(out, settings.overwrite)
+    read = (one.zarr for one in read_by(into, settings))
+    check_far(out, settings.overwrite, [one for one in read if one is not None])
 
 
 def clear(task: Task) -> None:

@@ -146,6 +146,10 @@ class Source(ABC):
         """Return the affines by name where the format may hold several."""
         return {}
 
+    def time_step(self) -> float | None:
+        """Return the seconds from one volume to the next, where the file says them."""
+        return None
+
     def fields(self) -> dict[str, Any]:
         """Return what the header says besides shape, dtype and place, by the format's names; nothing of provenance."""
         return {}

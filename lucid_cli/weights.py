@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lucid_cli.formats import ZARR
 from lucid_cli.opening import check_input
 from lucid_cli.weight_files import SUFFIXES, ArrayFile, opened
 from lucid_core.errors import ArgumentError, InputError, ShapeError
@@ -47,6 +48,8 @@ def load(text: str, axes: str = "zyx", layout: str = "torch") -> Weights:
     if is_list(text):
         return _checked("the list", _listed(text), None, axes, layout)
     path, key = split(text)
+    if path.name.lower().endswith(ZARR):
+        raise ArgumentError(f"{path}: weights are not read from a Zarr; legal: {', '.join(SUFFIXES)}")
     check_input(path, from_yaml=True)
     with opened(path) as arrays:
         weight_name, bias_name = _names(arrays, key)

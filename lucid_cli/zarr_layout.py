@@ -13,7 +13,7 @@ from typing import Any
 from lucid_cli import attributes
 from lucid_cli.compression import compression_level
 from lucid_cli.formats import Spec
-from lucid_cli.ome_zarr import TYPES, Axis, Image, Level
+from lucid_cli.ome_zarr import TYPES, VERSIONS, Axis, Image, Level
 from lucid_cli.place import is_straight
 from lucid_cli.provenance import ATTRIBUTE
 from lucid_cli.pyramid import Shrinking, shrinkings
@@ -24,6 +24,8 @@ from lucid_core.regions import Triple
 
 CHUNK = 64
 """Largest size of a chunk along an axis where nothing says its shape."""
+LEAST_CHUNK_BYTES, MOST_SMALL_CHUNKS = 1 << 14, 1 << 12
+"""Chunks of an input that are smaller, and more, are not those of its output."""
 DEFAULT_LEVEL = 1
 NEWEST = 3
 """Format that is written where nothing says one."""
@@ -74,7 +76,8 @@ def layout(target: Target, spec: Spec, zarr_format: int | None = None) -> Layout
     if chosen == 2 and target.shards is not None:
         raise ArgumentError("--shards needs Zarr format 3, and the output is one of format 2; leave one out")
     steps = shrinkings(target.shape[2:], target.spacing, most=CHUNK) if target.pyramid else ()
-    is_image = spec.suffix.startswith((".ome", ".ozx")) or target.pyramid or _image(target) is not None
+    called = (spec.inner or "").lower().endswith(".ome.zarr") or spec.suffix.startswith((".ome", ".ozx"))
+    is_image = called or target.pyramid or _image(target) is not None
     sizes = [target.shape[2:], *(one.size for one in steps)]
     paths = [str(number) for number in range(len(sizes))] if is_image else [""]
     arrays = tuple(_array(target, path, size) for path, size in zip(paths, sizes, strict=True))
@@ -108,11 +111,17 @@ def _chunks(target: Target, shape: tuple[int, ...]) -> tuple[int, ...]:
     source = target.source
     if target.chunks is not None:
         asked = _in_order(target.axes, (1, 1, *target.chunks))
-    elif isinstance(source, ZarrSource) and len(source.chunks) == len(shape):
+    elif isinstance(source, ZarrSource) and len(source.chunks) == len(shape) and not _are_small(target, source.chunks):
         asked = source.chunks
     else:
         asked = tuple(CHUNK if axis in "zyx" else 1 for axis in target.axes)
     return asked if target.shards is not None else tuple(map(min, asked, shape))
+
+
+def _are_small(target: Target, chunks: tuple[int, ...]) -> bool:
+    """Say whether chunks are so small and so many that they cost more than they hold."""
+    count = math.prod(-(-size // one) for size, one in zip(target.file_shape, chunks, strict=True))
+    return count > MOST_SMALL_CHUNKS and math.prod(chunks) * target.dtype.itemsize < LEAST_CHUNK_BYTES
 
 
 def _in_order(axes: str, five: tuple[int, ...]) -> tuple[int, ...]:
@@ -135,7 +144,8 @@ def _made(target: Target, spec: Spec, arrays: tuple[ArrayLayout, ...], steps: tu
     if target.input_spacing is not None:
         known = {letter: axis for letter, axis in known.items() if letter not in "zyx"}
     unit = UNIT if target.spacing is not None and not set(known) >= set("zyx") else None
-    axes = tuple(known.get(letter) or _axis(letter, unit) for letter in target.axes)
+    units = dict.fromkeys("zyx", unit) | ({} if _time_step(target) is None else {"n": "second"})
+    axes = tuple(known.get(letter) or _axis(letter, units.get(letter)) for letter in target.axes)
     scale, translation = _first(target, set(known))
     levels = [Level(arrays[0].path, _values(target.axes, scale), _values(target.axes, translation))]
     for array, step in zip(arrays[1:], steps, strict=True):
@@ -148,7 +158,11 @@ def _made(target: Target, spec: Spec, arrays: tuple[ArrayLayout, ...], steps: tu
 
 def _axis(letter: str, unit: str | None) -> Axis:
     name = letter.replace("n", "t")
-    return Axis(name, TYPES[name]) if name in TYPES else Axis(name, "space", unit)
+    return Axis(name, TYPES.get(name, "space"), unit)
+
+
+def _time_step(target: Target) -> float | None:
+    return target.source.time_step() if target.source else None
 
 
 def _channels(source: Any) -> int:
@@ -166,6 +180,7 @@ def _first(target: Target, known: set[str]) -> tuple[dict[str, float], dict[str,
     scale' = scale * s and translation' = translation + scale * b, for stride s and shift b of centres.
     """
     scale, translation = dict.fromkeys(FIVE, 1.0), dict.fromkeys(FIVE, 0.0)
+    scale["n"] = _time_step(target) or 1.0
     problem, source = target.problem, target.source
     if isinstance(source, ZarrSource) and source.image is not None and source.found.level is not None:
         letters, level = source.image.letters.replace("t", "n"), source.found.level
@@ -193,6 +208,14 @@ def documents(target: Target, found: Layout) -> tuple[dict[str, Any], list[dict[
         own = {"affine": target.affine.tolist(), "units": "mm"}  # what scale and translation cannot say
     below = [own, *({} for _ in found.shrinkings)]
     return found.image.to_json(found.zarr_format) | made, below
+
+
+def comment(found: Layout) -> bytes:
+    """Return what a zip of an image says of it in a comment."""
+    if found.image is None:
+        return b""
+    order = {"centralDirectory": {"jsonFirst": True}}
+    return json.dumps({"ome": {"version": VERSIONS[found.zarr_format], "zipFile": order}}).encode()
 
 
 def _attributes(target: Target, found: Layout) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from lucid_cli import attributes
 from lucid_cli.boxes import Box, BoxReader, cut_box, within
 from lucid_cli.formats import ZARR_FILES, Spec
 from lucid_cli.formats.npy import AXES, check_array
+from lucid_cli.lengths import seconds_per
 from lucid_cli.ome_zarr import Image, Level, image_of
 from lucid_cli.planes import window
 from lucid_cli.provenance import ATTRIBUTE, parse, text
 from lucid_cli.volumes import Array, Reading, Source, VolumeInfo, five_shape
-from lucid_cli.zarr_store import CONCURRENCY, arrays_in, check_codecs, listed, missing, node_of, reading
+from lucid_cli.zarr_library import CONCURRENCY
+from lucid_cli.zarr_store import arrays_in, check_codecs, listed, missing, node_of, reading
 from lucid_core import machine
 from lucid_core.errors import ArgumentError, InputError
 from lucid_core.geometry import Affine, affine_of, spacing_of
@@ -56,6 +58,8 @@ class ZarrSource(Source):
             shape, dtype = tuple(map(int, array.shape)), np.dtype(array.dtype)
             self.attributes: dict[str, Any] = dict(array.attrs)
         check_array(self.name, shape, dtype)
+        if min(array.chunks) < 1:
+            raise InputError(f"{self.name}: its chunks have no voxels: their shape is {tuple(array.chunks)}")
         self.shape, self.dtype = shape, dtype
         self.info = self._describe()
         kept = (self.found.group or self.attributes).get(ATTRIBUTE)
@@ -100,6 +104,8 @@ class ZarrSource(Source):
             return letters
         if self.image is None:
             return AXES[len(self.shape)]
+        if len(letters) != len(self.shape):
+            raise InputError(f"{self.name}: its image has {len(letters)} axes, and the array {len(self.shape)}")
         names = ", ".join(f"{axis.name} ({axis.type})" for axis in self.image.axes)
         raise InputError(f"{self.name}: is no volume: its axes are {names}; legal: z, y, x, and time and channel")
 
@@ -107,11 +113,19 @@ class ZarrSource(Source):
         """Return the attributes that say nothing of place or provenance."""
         return {name: value for name, value in self.attributes.items() if name not in attributes.NO_FIELDS}
 
+    def time_step(self) -> float | None:
+        """Return the seconds along the axis of time of an image, where it has such a unit."""
+        if self.image is None or self.found.level is None or "t" not in self.image.letters:
+            return None
+        at = self.image.letters.index("t")
+        unit = seconds_per(self.image.axes[at].unit or "")
+        return None if unit is None else self.found.level.scale[at] * unit
+
     def readings(self, roles: str) -> list[Reading]:
         """Read whole rows of chunks forward, so that each chunk is decompressed once; else as asked."""
         shape, grain = five_shape(self.shape, roles), self._grain(roles)
         plane = shape[1] * math.prod(shape[3:]) * self.dtype.itemsize
-        at_once = _memory_of_a_read(self.chunks, self.dtype)
+        at_once = _memory_of_a_read(self.shape, self.chunks, self.dtype)
         forward = Reading(True, STORE_BYTES + at_once, plane, grain[0])
         return [forward, Reading(False, STORE_BYTES + machine.cores() * at_once, grain=grain)]
 
@@ -150,10 +164,11 @@ class ArrayBoxes:
             yield within(part, box), values
 
 
-def _memory_of_a_read(chunks: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+def _memory_of_a_read(shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Return the bytes that reading a part takes: the part, and chunks as they are stored and as they are."""
     chunk = math.prod(chunks) * dtype.itemsize
-    return max(PART_BYTES, chunk) + 2 * CONCURRENCY * chunk
+    count = math.prod(-(-size // one) for size, one in zip(shape, chunks, strict=True))
+    return max(PART_BYTES, chunk) + 2 * min(CONCURRENCY, count) * chunk
 
 
 def found(spec: Spec) -> Found:
@@ -165,7 +180,7 @@ def found(spec: Spec) -> Found:
         group = dict(node.attrs)
     image = image_of(group, str(spec))
     if image is not None:
-        return _level(spec, node, image, group)
+        return _level(spec, image, group)
     images, arrays = _within(spec, node)
     if len(images or arrays) != 1:
         what = f"several images: {listed(images)}" if images else f"several arrays: {listed(arrays)}"
@@ -173,7 +188,7 @@ def found(spec: Spec) -> Found:
         more = f"; name one, such as {spec}/{(images or arrays)[0]}" if images or arrays else ""
         raise InputError(f"{spec}: holds {what}{more}")
     path = (images or arrays)[0]
-    return found(Spec(spec.path, f"{spec.inner}/{path}" if spec.inner else path, spec.suffix, spec.url, spec.level))
+    return found(replace(spec, inner=f"{spec.inner}/{path}" if spec.inner else path))
 
 
 def _within(spec: Spec, group: Any) -> tuple[list[str], list[str]]:
@@ -185,13 +200,15 @@ def _within(spec: Spec, group: Any) -> tuple[list[str], list[str]]:
     return sorted(images), arrays
 
 
-def _level(spec: Spec, node: Any, image: Image, group: Mapping[str, Any]) -> Found:
+def _level(spec: Spec, image: Image, group: Mapping[str, Any]) -> Found:
     number = spec.level or 0
     if number >= len(image.levels):
         raise ArgumentError(f"--level {number}: {spec} has {len(image.levels)} levels, 0 to {len(image.levels) - 1}")
     level = image.levels[number]
-    with reading(str(spec)):
-        return Found(node[level.path], image, level, group)
+    array = node_of(replace(spec, inner="/".join(filter(None, (spec.inner, level.path)))))
+    if not level.path or not hasattr(array, "shape"):
+        raise InputError(f"{spec}: its level {number} is {level.path!r}, which is no array")
+    return Found(array, image, level, group)
 
 
 def _array(spec: Spec, array: Any) -> Found:
@@ -202,7 +219,7 @@ def _array(spec: Spec, array: Any) -> Found:
     if not name:
         return Found(array)
     try:
-        group = dict(node_of(Spec(spec.path, folder or None, spec.suffix, spec.url)).attrs)
+        group = dict(node_of(replace(spec, inner=folder or None)).attrs)
     except InputError:
         return Found(array)
     image = image_of(group, str(spec))

@@ -5,23 +5,20 @@ Only codecs that compress or reorder numbers are admitted: one that unpickles wo
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lucid_cli.formats import ZARR_FILES, Spec
+from lucid_cli.zarr_folder import OwnFiles
+from lucid_cli.zarr_library import sync, zarr
 from lucid_core.errors import ExtraError, InputError, LucidError
 from lucid_core.optional import require
 
-zarr: Any = require("zarr", "zarr")
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it complains of tasks that an error left behind
-
-CONCURRENCY = 4
-"""Chunks of one box that are read or written at a time."""
-zarr.config.set({"async.concurrency": CONCURRENCY})
 SAFE_CODECS = {
     *("bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zstd", "blosc", "bz2", "lzma", "lz4", "zlib"),
     *("delta", "shuffle", "bitround", "fixedscaleoffset", "quantize", "astype", "packbits", "crc32", "adler32"),
@@ -43,6 +40,8 @@ def reading(name: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise ExtraError(f"{name}: its address needs a package that is not installed: {error}") from error
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{name}: its metadata is damaged: {said(error)}") from error
     except Exception as error:
         raise InputError(f"{name}: cannot be read: {said(error)}") from error
 
@@ -56,10 +55,20 @@ def store_of(spec: Spec, *, read_only: bool = True) -> Any:
     """Return the store of a hierarchy; raises `ExtraError` where its address needs a package."""
     if spec.url is not None:
         require("fsspec", "zarr")
-        return zarr.storage.FsspecStore.from_url(spec.url, read_only=read_only)
+        store = zarr.storage.FsspecStore.from_url(spec.url, read_only=read_only)
+        store.fs.invalidate_cache()  # of what was listed before this process, or another, wrote there
+        return store
     if spec.is_folder:
-        return zarr.storage.LocalStore(spec.path, read_only=read_only)
+        return OwnFiles(spec.path)
     return zarr.storage.ZipStore(spec.path, mode="r")
+
+
+def address(spec: Spec) -> tuple[Any, str]:
+    """Return the file system behind an address, looked at anew, and the path of the hierarchy in it."""
+    fsspec: Any = require("fsspec", "zarr")
+    files, root = fsspec.core.url_to_fs(spec.url)
+    files.invalidate_cache()
+    return files, str(root).rstrip("/")
 
 
 def node_of(spec: Spec) -> Any:
@@ -99,9 +108,15 @@ def listed(paths: list[str]) -> str:
 def missing(array: Any) -> tuple[int, int]:
     """Return how many chunks, or shards, of an array are not there, and how many it has."""
     together = getattr(array, "shards", None) or array.chunks
-    whole = math.prod(-(-size // one) for size, one in zip(array.shape, together, strict=True))
-    in_one = math.prod(one // chunk for one, chunk in zip(together, array.chunks, strict=True))
-    return whole - array.nchunks_initialized // in_one, whole
+    counts = [-(-size // one) for size, one in zip(array.shape, together, strict=True)]
+    there, above = sync(_keys(array.store_path.store, array.path)), f"{array.path}/" if array.path else ""
+    found = sum(above + array.metadata.encode_chunk_key(at) in there for at in np.ndindex(*counts))
+    return math.prod(counts) - found, math.prod(counts)
+
+
+async def _keys(store: Any, path: str) -> set[str]:
+    """Return the names of all files below a path."""
+    return {key async for key in store.list_prefix(path)}
 
 
 def check_codecs(name: str, array: Any) -> None:
@@ -156,8 +171,7 @@ def _far(spec: Spec) -> Iterator[bytes]:
         members = [("", node), *(node.members(max_depth=None) if hasattr(node, "members") else ())]
         for path, one in sorted(members, key=lambda pair: pair[0]):
             yield f"{path}\0{json.dumps(one.metadata.to_dict(), sort_keys=True, default=str)}\0".encode()
-        fsspec: Any = require("fsspec", "zarr")
-        files, root = fsspec.core.url_to_fs(spec.url)
+        files, root = address(spec)
         if spec.url is not None and not spec.url.startswith("http"):
             found = files.find(f"{root}/{spec.inner or ''}".rstrip("/"), detail=True)
             yield from (f"{path}\0{found[path].get('size')}\0".encode() for path in sorted(found))

@@ -34,6 +34,7 @@ PACKAGES = {
     r"\[lucid-conv3d preview": "matplotlib",
     r"\btif|Tiff": "tifffile",
     r"\.mrc": "mrcfile",
+    r"zarr|ozx": "zarr",
     r"\[dcm": "pydicom",
     "python_example": "dask",
 }

@@ -44,8 +44,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], **params: Any) -> in
     """Convolve INPUT with a named kernel, trained weights or seeded random ones, and write OUTPUT.
 
     INPUT is a file, a folder of them, or a quoted pattern such as 'raw/*/t1.nii.gz'. Its suffix says the format, as
-    that of OUTPUT does: .nii, .nii.gz, .hdr/.img, .h5:/dataset, .npy and more (see README). Options may stand in a
-    YAML file (--config) and in the environment (LUCID_CONV3D_STRIDE=2); flags win.
+    that of OUTPUT does: .nii, .nii.gz, .hdr/.img, .h5:/dataset, a.zarr/path, s3://b/a.zarr, .npy and more (see
+    README). Options may stand in a YAML file (--config) and in the environment (LUCID_CONV3D_STRIDE=2); flags win.
     """
     if settle(ctx):
         return 0

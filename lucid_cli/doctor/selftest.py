@@ -36,7 +36,21 @@ LOADS = (
     ),
 )
 """Layers of which every algorithm can compute one."""
-FILES = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".h5", ".npy", ".mgz", ".mha", ".nrrd", ".tif", ".ome.tif", ".mrc")
+FILES = (
+    ".nii",
+    ".nii.gz",
+    ".nii.zst",
+    ".hdr",
+    ".h5",
+    ".npy",
+    ".mgz",
+    ".mha",
+    ".nrrd",
+    ".tif",
+    ".ome.tif",
+    ".mrc",
+    ".zarr",
+)
 """Suffixes of files that are written and read: every format, and every codec."""
 SHAPE, SPACING = (6, 8, 10), Length((2.0, 1.0, 0.5), "mm")
 

@@ -132,6 +132,8 @@ _WITH_NODE = re.compile(
     r"(?::{0,2}/+(?P<inner>.*?)/*)?",
     re.IGNORECASE | re.DOTALL,
 )
+_SLASHES = re.compile("(?<!:)//+")
+_LOCAL = re.compile(r"^(?:file|local)://", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(?:::[a-z0-9+.-]+)*://", re.IGNORECASE)
 
 
@@ -139,20 +141,32 @@ def parse_spec(text: str) -> Spec:
     """Split `file.h5:/group/data` (also with `::`) or `a.zarr/path`, and find the suffix of the file."""
     if text == PIPE:
         return Spec(Path(PIPE), None, ".nii")
-    return (None if _WITH_DATASET.fullmatch(text) else _node(text)) or _file(text)
+    found = (None if _WITH_DATASET.fullmatch(text) else _node(text)) or _file(text)
+    if is_address(text) and (found.url is None or found.suffix.endswith(ZIPPED)):
+        raise ArgumentError(
+            f"{text}: behind an address only a Zarr is read and written, not a zip of one; legal: .zarr"
+        )
+    return found
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text names what is not a file of this machine."""
+    return bool(_URL.match(text)) and not _LOCAL.match(text)
 
 
 def _node(text: str) -> Spec | None:
     """Return the node of a Zarr that a text names, None where it names none."""
-    local = text.removeprefix("file://")
-    match = _WITH_NODE.fullmatch(local)
+    local = _LOCAL.sub("", text)
+    above = local[: local.rfind("../") + 3] if "/../" in local and not _URL.match(local) else ""
+    match = _WITH_NODE.fullmatch(local.removeprefix(above))
     if match is None or (match["inner"] and _suffix(match["inner"]) not in ("", *ZARR)):
         return _bare(text)
     lower = match["path"].lower()
     suffix = max((one for one in ZARR if lower.endswith(one)), key=len)
-    url = match["path"] if _URL.match(local) else None
-    path = Path(url.rpartition("/")[2]) if url else Path(match["path"])
-    return Spec(path, match["inner"] or None, suffix, url)
+    url = _SLASHES.sub("/", match["path"]) if _URL.match(local) else None
+    path = Path(url.rpartition("/")[2]) if url else Path(above + match["path"])
+    inner = "/".join(filter(None, (match["inner"] or "").split("/")))
+    return Spec(path, inner or None, suffix, url)
 
 
 def _bare(text: str) -> Spec | None:

@@ -17,6 +17,7 @@ from nibabel.orientations import aff2axcodes
 from lucid_cli import nifti_header as headers
 from lucid_cli.compression import CHUNK_BYTES, codec_of, compression_of, decompressed, open_stream
 from lucid_cli.formats import Spec
+from lucid_cli.lengths import seconds_per
 from lucid_cli.planes import reading
 from lucid_cli.rawfile import RawSink, raw_writing
 from lucid_cli.rawsource import Layout, RawSource
@@ -105,6 +106,11 @@ class NiftiSource(RawSource):
             for said, step in zip((z, y, x), spacing_of(affine), strict=True)
         )
         return d, h, w
+
+    def time_step(self) -> float | None:
+        """Return the seconds from one volume to the next: the fourth pixdim, where its unit is known."""
+        unit, step = seconds_per(headers.units(self.header)[1]), float(self.header["pixdim"][4])
+        return step * unit if "t" in self.info.axes and unit and 0 < step < math.inf else None
 
     def placements(self) -> dict[str, Placement]:
         """Return sform and qform, each with its code, and pixdim."""

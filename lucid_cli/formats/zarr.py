@@ -8,26 +8,30 @@ renamed; a zip is packed from such a folder.
 import math
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from lucid_cli.boxes import BoxReader, file_block, file_box
-from lucid_cli.formats import Spec
+from lucid_cli.boxes import BoxReader, cut_box, file_block, file_box, within
+from lucid_cli.formats import ZARR_FILES, ZIPPED, Spec
 from lucid_cli.rawfile import RAW_COPIES, RawFile, RawReader
 from lucid_cli.streams import LIKELY_RATIO, SpooledSink, plain_file
 from lucid_cli.temporary import tree_of
 from lucid_cli.volumes import Array, Sink, Source, Target, Writing
-from lucid_cli.zarr_layout import Layout, codec_options, documents, layout, objects
+from lucid_cli.zarr_layout import Layout, codec_options, comment, documents, layout, objects
+from lucid_cli.zarr_library import zarr
 from lucid_cli.zarr_source import STORE_BYTES, ZarrSource
-from lucid_cli.zarr_store import CONCURRENCY, missing, said, store_of, zarr
-from lucid_cli.zarr_tree import pack, publish, settle
+from lucid_cli.zarr_store import missing, said, store_of
+from lucid_cli.zarr_tree import make_tree, pack, publish, settle
 from lucid_core import machine
 from lucid_core.errors import OutputError, RunError
 from lucid_core.regions import Region
 
+PART_BYTES = 4 << 20
+"""Bytes of chunks that a thread stores together, or one chunk where that is more."""
 OBJECT_BYTES = 200
 """Memory that is kept for each chunk or shard while they are counted."""
 
@@ -40,8 +44,11 @@ class ArraySink(Sink):
 
     def encode(self, batch: int, region: Region, block: Array) -> None:
         """Store the voxels (C, d, h, w) of a region of one volume."""
+        array, values = self._array, file_block(self._axes, block)
+        box = file_box(self._axes, batch, region, block.shape[0])
         try:
-            self._array[file_box(self._axes, batch, region, block.shape[0])] = file_block(self._axes, block)
+            for part in cut_box(box, array.shards or array.chunks, PART_BYTES // block.itemsize):
+                array[part] = values[within(part, box)]
         except OSError:
             raise
         except Exception as error:
@@ -123,11 +130,16 @@ def _array(store: Any, target: Target, found: Layout, number: int, path: str, at
         fill_value=0,
         zarr_format=found.zarr_format,
         attributes=attributes,
-        dimension_names=list(target.axes.replace("n", "t")) if newest else None,
+        dimension_names=_names(target, found) if newest else None,
         chunk_key_encoding=None if newest else {"name": "v2", "separator": "/"},
         config={"write_empty_chunks": True},  # a chunk of zeros is one that was written
         **codec_options(target, found.zarr_format),
     )
+
+
+def _names(target: Target, found: Layout) -> list[str]:
+    """Return the names of the axes, which are those of the image where it is one."""
+    return list(target.axes.replace("n", "t")) if found.image is None else [axis.name for axis in found.image.axes]
 
 
 def _in_store(array: Any, store: Any) -> Any:
@@ -141,9 +153,7 @@ class FolderSink(ZarrSink):
 
     def __init__(self, temporary: Path, target: Target, found: Layout, below: str, *, zipped: bool) -> None:
         self._tree, self._zip = tree_of(temporary), temporary if zipped else None
-        if self._tree.is_symlink():
-            self._tree.unlink()
-        self._tree.mkdir(exist_ok=True)
+        make_tree(self._tree)
         super().__init__(zarr.storage.LocalStore(self._tree.absolute()), target, found, below)
 
     def finish(self) -> None:
@@ -152,41 +162,7 @@ class FolderSink(ZarrSink):
         publish(self.documents, self._tree)
         settle(self._tree)
         if self._zip is not None:
-            pack(self._tree, self._zip)
-
-
-class FarSink(ZarrSink):
-    """Fills a hierarchy behind an address: nothing is an array there until the metadata come, at the end."""
-
-    def __init__(self, target: Target, found: Layout, spec: Spec) -> None:
-        self._spec = spec
-        store = store_of(spec, read_only=False)
-        super().__init__(store, target, found, spec.inner or "")
-        self._files, self._root = _far(spec)
-        if self._files.exists(f"{self._root}/{spec.inner or ''}".rstrip("/")):
-            self._files.rm(f"{self._root}/{spec.inner or ''}".rstrip("/"), recursive=True)
-
-    def finish(self) -> None:
-        """Complete the hierarchy: what describes a node comes after what is below it."""
-        super().finish()
-        for key in sorted(self.documents, key=lambda one: -one.count("/")):
-            path = f"{self._root}/{key}"
-            if not (self._is_above(key) and self._files.exists(path)):
-                self._files.pipe_file(path, self.documents[key].to_bytes())
-
-    def _is_above(self, key: str) -> bool:
-        """Say whether a document is one of a group that the output lies in, which others may share."""
-        inner = self._spec.inner
-        return inner is not None and not key.startswith(f"{inner}/")
-
-
-def _far(spec: Spec) -> tuple[Any, str]:
-    """Return the file system behind an address, and the path of the hierarchy in it."""
-    import fsspec
-
-    files, root = fsspec.core.url_to_fs(spec.url)
-    files.invalidate_cache()
-    return files, root
+            pack(self._tree, self._zip, comment(self._layout))
 
 
 def open_source(spec: Spec) -> Source:
@@ -198,6 +174,8 @@ def open_sink(temporaries: list[Path], target: Target, spec: Spec) -> Sink:
     """Open a hierarchy to write; regions that are no whole chunks are spooled first."""
     found = layout(target, spec, _parent_format(spec))
     if spec.url is not None:
+        from lucid_cli.zarr_far import FarSink
+
         sink: ZarrSink = FarSink(target, found, spec)
         folder = Path(tempfile.gettempdir())
     else:
@@ -245,7 +223,7 @@ def writing(target: Target, spec: Spec) -> Writing:
     aligned, local = is_aligned(target, found), spec.url is None
     plain = 0 if aligned else math.prod(target.shape) * target.dtype.itemsize
     return Writing(
-        memory=STORE_BYTES + 2 * CONCURRENCY * machine.cores() * chunk + OBJECT_BYTES * objects(found),
+        memory=STORE_BYTES + 2 * machine.cores() * max(PART_BYTES, chunk) + OBJECT_BYTES * objects(found),
         copies=RAW_COPIES,
         disk=size if local else 0,
         spool=plain + (0 if spec.is_folder or not local else size),
@@ -260,18 +238,32 @@ def _parent_format(spec: Spec) -> int | None:
 
     Raises `OutputError` where what is there cannot hold it.
     """
-    if spec.inner is None or not (spec.is_folder or spec.url):
+    if spec.inner is None:
         return None
-    root = Spec(spec.path, None, spec.suffix, spec.url)
+    names = spec.inner.split("/")
+    if any(name.startswith((".", "__")) or name in ZARR_FILES for name in names):
+        raise OutputError(f"{spec}: {spec.inner!r} is no name for a part of a Zarr; name another output")
+    above = [replace(spec, inner="/".join(names[:depth]) or None) for depth in range(len(names))]
+    formats = [] if spec.suffix.endswith(ZIPPED) else [_format_of_group(one, spec.inner) for one in above]
+    return next((one for one in formats[::-1] if one), None)
+
+
+def _format_of_group(above: Spec, inner: str) -> int | None:
+    """Return the format of a group that an output shall lie in, None where there is none yet."""
+    node = _node_at(above)
+    if hasattr(node, "shape"):
+        raise OutputError(f"{above}: is an array, which holds nothing by the name {inner}; name another output")
+    return None if node is None else int(node.metadata.zarr_format)
+
+
+def _node_at(spec: Spec) -> Any:
+    """Return what stands at the place of an output, None where nothing does."""
     try:
-        node = zarr.open(store=store_of(root), mode="r")
+        return zarr.open(store=store_of(spec), path=spec.inner or "", mode="r")
     except (FileNotFoundError, KeyError):
         return None
     except Exception as error:
-        raise OutputError(f"{root}: cannot become the place of {spec.inner}: {said(error)}") from error
-    if hasattr(node, "shape"):
-        raise OutputError(f"{root}: is an array, which holds nothing by the name {spec.inner}; name another output")
-    return int(node.metadata.zarr_format)
+        raise OutputError(f"{spec}: its place cannot be looked at: {said(error)}") from error
 
 
 def files(spec: Spec) -> list[Path]:
@@ -298,10 +290,4 @@ def files_read(spec: Spec) -> list[Path]:
 
 def exists(spec: Spec) -> bool:
     """Say whether an array or a group stands behind an address."""
-    try:
-        node = zarr.open(store=store_of(spec), path=spec.inner or "", mode="r")
-    except (FileNotFoundError, KeyError):
-        return False
-    except Exception as error:
-        raise OutputError(f"{spec}: its place cannot be looked at: {said(error)}") from error
-    return node is not None
+    return _node_at(spec) is not None

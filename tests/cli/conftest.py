@@ -157,16 +157,17 @@ def make_volume(path, volume):
     elif path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "w") as file:
             file["data"] = volume
+    elif path.suffix == ".zarr":
+        import zarr
+
+        chunks = tuple(min(16, -(-size // 2)) for size in volume.shape)
+        zarr.create_array(str(path), data=volume, chunks=chunks, overwrite=True)
     elif path.suffix == ".tif":
         import tifffile
 
         imagej = not path.name.endswith(".ome.tif")
         options = {"imagej": imagej, "photometric": "minisblack"}
         tifffile.imwrite(path, volume, metadata={"axes": "TZYX"[-volume.ndim :]}, **options)
-    elif path.suffix == ".zarr":
-        import zarr
-
-        zarr.create_array(str(path), data=volume, chunks=tuple(min(16, size) for size in volume.shape))
     elif path.suffix == ".mrc":
         import mrcfile
 
@@ -198,6 +199,10 @@ def read_volume(path):
     if path.suffix in (".h5", ".hdf5"):
         with h5py.File(path, "r") as file:
             return file["data"][()]
+    if path.suffix == ".zarr":
+        import zarr
+
+        return zarr.open_array(path, mode="r")[...]
     if path.suffix == ".tif":
         import tifffile
 

@@ -14,6 +14,7 @@ from scipy.ndimage import correlate
 from tests.cli.conftest import (
     ITK,
     SIZE,
+    contents,
     make_nifti,
     make_volume,
     nifti_header,
@@ -25,7 +26,7 @@ from tests.cli.conftest import (
     save_weights,
 )
 
-FORMATS = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img", ".h5", ".npy")
+FORMATS = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img", ".h5", ".npy", ".zarr")
 MORE = (".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr", ".tif", ".ome.tif", ".mrc")
 """Formats that are tested against NIfTI and themselves."""
 NIFTI = FORMATS[:5]
@@ -52,6 +53,8 @@ IDENTITY = ("--kernel", "identity", "-q")
 
 def written(path):
     """Return the bytes of every file an output consists of."""
+    if path.is_dir():
+        return contents(path)
     names = PAIRS.get(path.suffix, (path.suffix,))
     return [path.with_suffix(suffix).read_bytes().replace(path.stem.encode(), b"") for suffix in names]
 
@@ -97,7 +100,7 @@ def test_output_channels_lie_on_the_axis_of_the_format(tmp_path, suffix):
     weights = filters(tmp_path)
     ok("apply", source, "-o", tmp_path / f"b{suffix}", "--weights", weights, "--padding", 1, "-q")
     result = read_volume(tmp_path / f"b{suffix}")
-    assert result.shape == ((3, *SIZE) if suffix in OWN_AXES else (1, 3, *SIZE))
+    assert result.shape == ((3, *SIZE) if suffix in (*OWN_AXES, ".zarr") else (1, 3, *SIZE))
     with np.load(weights) as file:
         for found, weight, bias in zip(result.reshape(3, *SIZE), file["weight"], file["bias"], strict=True):
             expected = correlate(noise(*SIZE, dtype=np.float64), weight[0].astype(float), mode="constant") + bias
@@ -175,7 +178,7 @@ def extremes(dtype):
     return volume
 
 
-@pytest.mark.parametrize("suffix", (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy"))
+@pytest.mark.parametrize("suffix", (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy", ".zarr"))
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("code", (*INTEGERS, "f4", "f8"))
 def test_every_stored_type_is_read_in_either_byte_order(tmp_path, code, order, suffix):
@@ -188,7 +191,7 @@ def test_every_stored_type_is_read_in_either_byte_order(tmp_path, code, order, s
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), volume.astype(np.float64))
 
 
-@pytest.mark.parametrize("suffix", (".h5", ".npy"))
+@pytest.mark.parametrize("suffix", (".h5", ".npy", ".zarr"))
 @pytest.mark.parametrize("code", ("f2", "?"))
 def test_half_floats_and_booleans_are_read_where_the_format_has_them(tmp_path, code, suffix):
     volume = (np.arange(24).reshape(2, 3, 4) % 3).astype(code)
@@ -197,7 +200,7 @@ def test_half_floats_and_booleans_are_read_where_the_format_has_them(tmp_path, c
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), volume.astype(np.float32))
 
 
-@pytest.mark.parametrize("suffix", (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy"))
+@pytest.mark.parametrize("suffix", (".nii", ".nii.gz", ".nii.zst", ".img", ".h5", ".npy", ".zarr"))
 @pytest.mark.parametrize("name", ("uint8", "int16", "uint16", "int32", "int64", "float64"))
 def test_output_types_are_stored_as_such(tmp_path, suffix, name):
     volume = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
