@@ -84,8 +84,8 @@ def fill(block: npt.NDArray[Any], region: Region, size: Triple, mode: str, read:
         read(source, target[(slice(None), *flip)])
     for axis, piece in enumerate(pieces, start=1):
         along = np.moveaxis(block, axis, 0)
-        if piece.zeros:
-            along[list(piece.zeros)] = 0
+        for at in piece.zeros:
+            along[at] = 0
         for at, home in piece.copies:
             along[at] = along[home]
 

@@ -71,10 +71,10 @@ def choose_tile(
     least = (1, 1, 1) if grain[1:] == (1, 1) else grain
     for axis in range(3):
         aim = SLOT_BYTES * (WHOLE_ROWS if axis == 2 else 1)
-        while tile[axis] > least[axis] and (size := tile_bytes(problem, ways, tile)) > aim:
+        while tile[axis] > least[axis] and (size := tile_bytes(problem, ways, tile, device)) > aim:
             smaller = _halved(tile, axis, problem, grain)
             more = _work_share(problem, smaller) / _work_share(problem, tile)
-            if tile_bytes(problem, ways, smaller) > WORTH_CUTTING * size or (
+            if tile_bytes(problem, ways, smaller, device) > WORTH_CUTTING * size or (
                 more > MORE_READ and size <= 2 * SLOT_BYTES
             ):
                 break
@@ -204,9 +204,10 @@ def tile_count(problem: Problem, tile: Triple) -> int:
     return problem.batch * math.prod(-(-n // t) for n, t in zip(problem.out_size, tile, strict=True))
 
 
-def tile_bytes(problem: Problem, ways: Ways, tile: Triple) -> int:
-    """Return the memory of one tile in work."""
-    return sum(_tile_parts(problem, ways, tile))
+def tile_bytes(problem: Problem, ways: Ways, tile: Triple, device: Device = CPU) -> int:
+    """Return the memory of one tile in work, but that on a device of its own."""
+    block, workspace, output = _tile_parts(problem, ways, tile)
+    return block + output + (workspace if device.is_cpu else 0)
 
 
 def _tile_parts(problem: Problem, ways: Ways, tile: Triple) -> tuple[int, int, int]:

@@ -44,13 +44,13 @@ TENSOR_RATES = {
         "float64": TensorRates(elementwise=4e9, gemm=4.5e10, gemm_rows=13, gather=1.5e9, native=1.5e10, call=4e-6),
     },
     "cuda": {
-        "float32": TensorRates(2.5e11, 4e13, 16, 2e11, 2e13, 8e-6, 6e9),
-        "float64": TensorRates(1.2e11, 4e13, 16, 1e11, 1e13, 8e-6, 3e9),
+        "float32": TensorRates(4.9e11, 4.4e13, 34, 2.6e11, 3.8e13, 6e-6, 1.3e10),
+        "float64": TensorRates(1.6e11, 4.5e13, 55, 2.5e11, 7.7e12, 5.7e-6, 6.3e9),
     },
     "metal": {"float32": TensorRates(2e10, 3e12, 16, 2e10, 2e12, 2e-5, 2e10)},
 }
 """Measured rates of torch by kind of device and dtype, printed anew by `python -m tests.benchmarks.device`; those of
-`metal` are guessed."""
+`cuda` on an NVIDIA H200 with torch 2.11. Those of `metal` are guessed."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ class Scratch:
         self._new = mapped if grows else fresh
         self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
 
+    def release(self) -> None:
+        """Let go of every buffer; arrays over one keep it."""
+        self._buffers.clear()
+
     def arrays(self, shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> dict[str, npt.NDArray[Any]]:
         """Return an array, as `array` does, for each name and shape."""
         return {name: self.array(name, shape, dtype) for name, shape in shapes.items()}

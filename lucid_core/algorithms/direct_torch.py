@@ -1,11 +1,13 @@
 """The definition, tap by tap, as operations of torch: each multiplies a shifted view of the block and adds it.
 
 For few channels: a device reads and writes the sums once a tap, which its cache allows faster than voxels come to it.
-Works on slabs of planes that stay in the cache.
+Works on slabs of planes that stay in the cache, on the channels of all groups at a time.
 """
 
 import math
 from collections.abc import Mapping
+
+import numpy as np
 
 from lucid_core.algorithms import Array, ErrorBound
 from lucid_core.machine import Rates
@@ -22,11 +24,14 @@ from lucid_core.tensors.algorithm import (
     weighted_sum,
     windows,
 )
-from lucid_core.tensors.lane import CHUNK_BYTES, Lane
+from lucid_core.tensors.lane import CHUNK_BYTES, Constant, Lane
+
+Weights = list[list[float]] | Constant
+"""Of each output channel of a group the weights of its terms: numbers, or tensors (groups, 1, 1, 1) of all groups."""
 
 
 class DirectTorch(TensorAlgorithm):
-    """One operation a tap, channel by channel."""
+    """One operation a tap, channel by channel of a group."""
 
     name = "direct"
 
@@ -35,10 +40,10 @@ class DirectTorch(TensorAlgorithm):
         return None
 
     def cost(self, problem: ConvProblem, rates: Rates) -> float:
-        """A multiplication and addition a tap and voxel, in one call a slab."""
-        out = problem.out_size
-        planes = planes_at_once(problem, out, math.prod(out[1:]), max(CHUNK_BYTES.values()))
-        calls = -(-out[0] // planes) * problem.terms * problem.out_channels * problem.batch
+        """A multiplication and addition a tap and voxel, in one call a slab for the channels of all groups."""
+        planes = _planes(problem, problem.out_size, max(CHUNK_BYTES.values()))
+        made = problem.out_channels // problem.groups
+        calls = -(-problem.out_size[0] // planes) * problem.terms * made * problem.batch
         operations = math.prod(problem.out_shape) * problem.terms
         return operations / rates.tensors.elementwise + calls * rates.tensors.call + copying(problem, rates)
 
@@ -50,35 +55,42 @@ class DirectTorch(TensorAlgorithm):
         """Take nothing: the sums stand where the output goes."""
         return {}
 
-    def prepare(self, problem: ConvProblem, weight: Array) -> list[list[float]]:
-        """Return the weights of each output channel as numbers, which need no copy to the device."""
-        rows: list[list[float]] = weight.reshape(problem.out_channels, problem.terms).tolist()
-        return rows
+    def prepare(self, problem: ConvProblem, weight: Array) -> Weights:
+        """Return the weights of each output channel as numbers, which need no copy to the device, or of all groups."""
+        if problem.groups == 1:
+            rows: list[list[float]] = weight.reshape(problem.out_channels, problem.terms).tolist()
+            return rows
+        by_tap = weight.reshape(problem.groups, -1, problem.terms).transpose(1, 2, 0)
+        return Constant(np.ascontiguousarray(by_tap)[..., np.newaxis, np.newaxis, np.newaxis])
 
     def convolve(
         self,
         problem: ConvProblem,
-        prepared: list[list[float]],
+        prepared: Weights,
         bias: Array | None,
         block: Tensor,
         region: Region,
         target: Tensor,
         lane: Lane,
-    ) -> None:
-        """Sum in the order of (channel, K_D, K_H, K_W), then add the bias."""
-        depth, *plane = region.shape
-        every = windows(problem, block, region.shape)
-        planes = planes_at_once(problem, region.shape, math.prod(plane), lane.chunk_bytes)
-        share, made = problem.in_channels // problem.groups, problem.out_channels // problem.groups
-        for group in range(problem.groups):
-            of_group = every[group * share : (group + 1) * share]
-            for slab in slabs(depth, planes):
-                views = tap_views(of_group[..., slab, :, :])
-                for channel in range(group * made, (group + 1) * made):
-                    total = target[channel, slab]
-                    weighted_sum(total, views, prepared[channel])
-                    if bias is not None:
-                        total.add_(float(bias[channel]))
+    ) -> Tensor:
+        """Sum in the order of (channel, K_D, K_H, K_W), then add the bias; the groups side by side."""
+        groups, every = problem.groups, windows(problem, block, region.shape)
+        of_groups = every.unflatten(0, (groups, -1)).movedim(0, 4)
+        totals = target.unflatten(0, (groups, -1))
+        rows = prepared.on(lane) if isinstance(prepared, Constant) else prepared
+        offsets = None if bias is None else lane.constant(bias).view(groups, -1, 1, 1, 1)
+        for slab in slabs(region.shape[0], _planes(problem, region.shape, lane.chunk_bytes)):
+            views = tap_views(of_groups[..., slab, :, :])
+            for channel, weights in enumerate(rows):
+                total = totals[:, channel, slab]
+                weighted_sum(total, views, weights)
+                if offsets is not None:
+                    total.add_(offsets[:, channel])
+        return target
+
+
+def _planes(problem: ConvProblem, out: Triple, chunk_bytes: int) -> int:
+    return planes_at_once(problem, out, problem.groups * math.prod(out[1:]), chunk_bytes)
 
 
 ALGORITHM = DirectTorch()

@@ -76,7 +76,7 @@ class GemmTorch(TensorAlgorithm):
         region: Region,
         target: Tensor,
         lane: Lane,
-    ) -> None:
+    ) -> Tensor:
         """Go over the panels that meet the region, group by group."""
         torch, panel = library(), panels(problem)
         shapes = self.buffers(problem, region.shape)
@@ -97,6 +97,7 @@ class GemmTorch(TensorAlgorithm):
                     outputs[(slice(None), plane, *outside)].copy_(results[(..., *inside)])
                 else:
                     torch.add(results[(..., *inside)], offsets[group], out=outputs[(slice(None), plane, *outside)])
+        return target
 
 
 ALGORITHM = GemmTorch()

@@ -10,17 +10,20 @@ from collections.abc import Mapping
 
 from lucid_core.algorithms import Array, ErrorBound
 from lucid_core.algorithms.direct_torch import ALGORITHM as DIRECT
+from lucid_core.algorithms.direct_torch import Weights
 from lucid_core.algorithms.fft import ALGORITHM as FFT
 from lucid_core.machine import Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region, Triple
 from lucid_core.scratch import Shape
-from lucid_core.tensors import Tensor, library
+from lucid_core.tensors import Tensor, library, precision
 from lucid_core.tensors.algorithm import TensorAlgorithm, copying
 from lucid_core.tensors.lane import Constant, Lane
 
 VECTOR = 16
 """Channels that oneDNN puts beside one another."""
+LAST_CHANNELS = 64
+"""Channels in and out from which TF32 gains more with channels last than it takes to put them there."""
 LARGEST_STEP = (1 << 31) - 1
 """Strides and dilations that the libraries take."""
 
@@ -50,34 +53,59 @@ class NativeTorch(TensorAlgorithm):
         return ErrorBound("normwise", bound.roundings + problem.terms + 2, bound.growth, None)
 
     def buffers(self, problem: ConvProblem, out: Triple) -> Mapping[str, Shape]:
-        """Return what torch takes by itself: the block, and the result twice, with channels in vectors."""
+        """Return what torch takes by itself: the block, and the result twice, with channels in vectors.
+
+        Where channels are put last here it takes no more: the libraries need no copy of their own then.
+        """
         channels, made = (-(-one // VECTOR) * VECTOR for one in (problem.in_channels, problem.out_channels))
         return {"native block": (channels, *problem.block_shape(out)), "native result": (2 * made, *out)}
 
-    def prepare(self, problem: ConvProblem, weight: Array) -> tuple[Constant, list[list[float]]]:
+    def prepare(self, problem: ConvProblem, weight: Array) -> tuple[Constant, Weights]:
         """Keep the weights, for torch and for the definition."""
         return Constant(weight), DIRECT.prepare(problem, weight)
 
     def convolve(
         self,
         problem: ConvProblem,
-        prepared: tuple[Constant, list[list[float]]],
+        prepared: tuple[Constant, Weights],
         bias: Array | None,
         block: Tensor,
         region: Region,
         target: Tensor,
         lane: Lane,
-    ) -> None:
-        """Call torch; where the result is not finite, the definition."""
+    ) -> Tensor:
+        """Call torch; where the result is not finite, or its sum overflows, the definition."""
         torch = library()
-        weights, numbers = prepared
+        weights, values = prepared[0].on(lane), block[None]
+        if channels_last(problem, tf32=precision.rounds()):
+            weights, values = (one.contiguous(memory_format=torch.channels_last_3d) for one in (weights, values))
         offsets = None if bias is None else lane.constant(bias)
         stride = [step if count > 1 else 1 for step, count in zip(problem.stride, region.shape, strict=True)]
         dilation = [step if k > 1 else 1 for step, k in zip(problem.dilation, problem.kernel_size, strict=True)]
-        found = torch.nn.functional.conv3d(block[None], weights.on(lane), offsets, stride, 0, dilation, problem.groups)
-        target.copy_(found[0])
-        if not bool(torch.isfinite(target).all()):
-            DIRECT.convolve(problem, numbers, bias, block, region, target, lane)
+        found = torch.nn.functional.conv3d(values, weights, offsets, stride, 0, dilation, problem.groups)[0]
+        if not math.isfinite(float(found.sum())):
+            return DIRECT.convolve(problem, prepared[1], bias, block, region, target, lane)
+        return found if found.is_contiguous() else target.copy_(found)
+
+
+def channels_last(problem: ConvProblem, *, tf32: bool) -> bool:
+    """Say whether cuDNN is given voxels with their channels last.
+
+    Milliseconds of F.conv3d on an NVIDIA H200 with CUDA 13, 3 x 3 x 3 filters, and with channels last already:
+
+    =========== ===== ===== ==== ====
+    Channels    float32     TF32
+    =========== =========== =========
+    16, 192^3    6.46  7.14 2.04 1.65
+    32, 128^3    3.68  4.01 1.18 0.86
+    64, 96^3     4.28  4.54 1.22 0.78
+    32 groups    1.16 12.65
+    =========== ===== ===== ==== ====
+
+    Putting the channels last, and back, moves block and result once more: at that GPU's 4.8 TB/s 0.38, 0.22 and
+    0.19 ms at least, of the 0.39, 0.32 and 0.44 ms gained.
+    """
+    return tf32 and problem.groups == 1 and min(problem.in_channels, problem.out_channels) >= LAST_CHANNELS
 
 
 ALGORITHM = NativeTorch()

@@ -59,7 +59,7 @@ class SeparableTorch(TensorAlgorithm):
         region: Region,
         target: Tensor,
         lane: Lane,
-    ) -> None:
+    ) -> Tensor:
         """Slab by slab and channel by channel."""
         shapes = _buffers(problem, region.shape, lane.chunk_bytes)
         first, second = (lane.tensor(name, shape, problem.dtype) for name, shape in shapes.items())
@@ -75,6 +75,7 @@ class SeparableTorch(TensorAlgorithm):
                 weighted_sum(total, _shifted(second[:count], 2, w, region.shape[2], along_w), along_w)
                 if bias is not None:
                     total.add_(float(bias[channel]))
+        return target
 
 
 def _buffers(problem: ConvProblem, out: Triple, chunk_bytes: int) -> dict[str, Shape]:

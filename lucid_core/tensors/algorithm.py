@@ -49,8 +49,8 @@ class TensorAlgorithm(Algorithm):
         region: Region,
         target: Tensor,
         lane: Lane,
-    ) -> None:
-        """Compute the output `region` from its padded `block` (C, d, h, w) into `target` (O, d, h, w)."""
+    ) -> Tensor:
+        """Return the output `region` (O, d, h, w) of its padded `block` (C, d, h, w): `target`, or memory of torch."""
 
     def workspace(self, problem: ConvProblem, out: Triple) -> int:
         """Add up the buffers."""
@@ -73,9 +73,10 @@ class TensorAlgorithm(Algorithm):
     ) -> None:
         """Copy the block to the device, compute, and copy the result back; on the CPU nothing is copied."""
         lane = lane_of(scratch)
-        target = lane.target(out)
-        self.convolve(problem, prepared, bias, lane.upload(window), region, target, lane)
-        lane.download(target, out)
+        target, block = lane.target(out), lane.upload(window)
+        with lane.turn():
+            found = self.convolve(problem, prepared, bias, block, region, target, lane)
+        lane.download(found, out)
 
 
 def copying(problem: ConvProblem, rates: Rates) -> float:
@@ -114,15 +115,17 @@ def slabs(depth: int, planes: int) -> Iterator[slice]:
     return (slice(start, min(start + planes, depth)) for start in range(0, depth, planes))
 
 
-def weighted_sum(target: Tensor, views: Iterable[Tensor], weights: Iterable[float]) -> None:
-    """Put into `target` the views times their weights, added one after another."""
+def weighted_sum(target: Tensor, views: Iterable[Tensor], weights: Iterable[float] | Iterable[Tensor]) -> None:
+    """Put into `target` the views times their weights, numbers or tensors, added one after another."""
     first = True
     for view, weight in zip(views, weights, strict=True):
         if first:
             tensors.library().mul(view, weight, out=target)
             first = False
-        else:
+        elif isinstance(weight, float):
             target.add_(view, alpha=weight)
+        else:
+            target.addcmul_(view, weight)
 
 
 def _itemsize(problem: ConvProblem) -> int:

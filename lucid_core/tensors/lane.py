@@ -3,12 +3,15 @@
 On the CPU tensors are views of the arrays, and nothing is copied. On another device a lane has a stream of its own, and
 host buffers in pinned memory: its copies run while other lanes compute. What a lane was given to copy is copied when
 `download` returns, so that the caller may use its arrays again.
+
+Lanes begin what a tile computes in turn: an operation of a device takes microseconds to begin, and threads that begin
+some at the same time wait for the interpreter and the driver at each of them.
 """
 
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,8 @@ Array = npt.NDArray[Any]
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 16 << 20, "metal": 16 << 20}
 """What the elementwise operations of a tile work on at a time, so that it stays in a cache."""
 _lock = threading.Lock()
+_turns: dict[str, threading.Lock] = {}
+"""The lock that the lanes of a device begin operations under, by device."""
 _idle: dict[str, list[Any]] = {}
 """Streams that no lane has, by device: torch keeps freed memory for the stream that had it."""
 
@@ -41,6 +46,13 @@ class Lane:
     def chunk_bytes(self) -> int:
         """Bytes that operations work on at a time."""
         return CHUNK_BYTES[self.device.kind]
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Return what is held while operations are begun: nothing, as each lane of the CPU carries out its own."""
+        return nullcontext()
+
+    def release(self) -> None:
+        """Let go of the buffers on the device."""
 
     def tensor(self, name: str, shape: Shape, dtype: npt.DTypeLike) -> Tensor:
         """Return a contiguous tensor over the buffer `name` on the device; what it holds is left from the last use."""
@@ -76,6 +88,17 @@ class DeviceLane(Lane):
         self._stream = stream
         self._sizes = sizes
         self._buffers: dict[str, Tensor] = {}
+        self._constants: dict[int, tuple[Array, Tensor]] = {}
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Return the lock of the device."""
+        with _lock:
+            return _turns.setdefault(str(self.device), threading.Lock())
+
+    def release(self) -> None:
+        """Let go of the buffers on the device."""
+        self._buffers.clear()
+        self._constants.clear()
 
     def tensor(self, name: str, shape: Shape, dtype: npt.DTypeLike) -> Tensor:
         """Return a contiguous tensor over a buffer in the device's memory."""
@@ -89,10 +112,11 @@ class DeviceLane(Lane):
         return buffer[:size].view(_dtype(self._torch, dtype)).view(shape)
 
     def constant(self, array: Array) -> Tensor:
-        """Copy an array to the device; it is there for every stream when this returns."""
-        tensor = viewed(array).to(self.device.for_torch)
-        self._wait()
-        return tensor
+        """Copy an array to the device, once; it is there for every stream when this returns."""
+        if id(array) not in self._constants:
+            self._constants[id(array)] = array, viewed(array).to(self.device.for_torch)
+            self._wait()
+        return self._constants[id(array)][1]
 
     def upload(self, window: Window) -> Tensor:
         """Copy the padded block of a window from pinned memory, without waiting for it."""
@@ -139,6 +163,11 @@ class LaneScratch(Scratch):
             self._new = pinned
         self.lane = Lane(self) if device.is_cpu else DeviceLane(self, device, stream, sizes)
 
+    def release(self) -> None:
+        """Let go of every buffer, those on the device too: this and its lane refer to each other, and would live on."""
+        super().release()
+        self.lane.release()
+
 
 def lane_of(scratch: Scratch) -> Lane:
     """Return the lane of a scratch, to the CPU where it has none."""
@@ -160,8 +189,10 @@ def worker(device: Device, sizes: Mapping[str, int], *, grows: bool) -> Iterator
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast("cuda" if device.kind == "cuda" else "cpu", enabled=False))
         stream = stack.enter_context(_streaming(device)) if device.kind == "cuda" else None
+        scratch = LaneScratch(device, stream, sizes, grows=grows)
+        stack.callback(scratch.release)
         try:
-            yield LaneScratch(device, stream, sizes, grows=grows)
+            yield scratch
         except torch.cuda.OutOfMemoryError as error:
             raise LimitError(f"device {device} has too little free memory: {str(error).splitlines()[0]}") from error
 

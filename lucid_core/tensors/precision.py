@@ -44,6 +44,11 @@ def held(*, tf32: bool) -> Iterator[None]:
                 _state.notify_all()
 
 
+def rounds() -> bool:
+    """Say whether products of float32 are held at TF32."""
+    return bool(_users) and _tf32
+
+
 def _clear_workspaces(torch: Any) -> None:
     """Let go of what cuBLAS holds for every pair of a thread and a stream that met: with new threads it would grow."""
     clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)

@@ -1,19 +1,21 @@
-"""Voxels a second on a device against the copies to it and back: `python -m tests.benchmarks.device`.
+"""What a device takes for a layer against the copies to it and back: `python -m tests.benchmarks.device`.
 
-For each layer: every algorithm of the engine torch on tensors that are on the device already, `F.conv3d` (cuDNN on a
-GPU) beside it in both layouts, and `lucid_core.conv3d` from array to array beside what copies alone would take. Behind
-it the rates for `lucid_core.machine.TENSOR_RATES`. Runs on the GPU where there is one, else on one core of the CPU,
-which shows that it runs.
+First the rates for `lucid_core.machine.TENSOR_RATES`. Then for each layer: every algorithm of the engine torch on
+tensors that are on the device already, F (`F.conv3d`, cuDNN on a GPU) beside it in both layouts, and
+`lucid_core.conv3d` from array to array, the first time and later, beside the copies of the host alone. Last a line a
+layer. Runs on the GPU where there is one, else on one core of the CPU, which shows that it runs.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
@@ -22,6 +24,7 @@ from lucid_core import machine
 from lucid_core.algorithms import algorithms
 from lucid_core.arguments import layer_arguments
 from lucid_core.compute import Filters
+from lucid_core.planner import MOST_LANES
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region
 from lucid_core.tensors import precision
@@ -34,7 +37,11 @@ SLOWER = 20
 """An algorithm is left out whose predicted seconds are as many times those of the cheapest one."""
 MOST_MACS = 2e11
 """Products of a layer beyond which F.conv3d is left out."""
-LANES = (1, 2, 4, 8)
+LANES = (1, 2, 4)
+STRICT = ("direct", "separable", "gemm")
+"""Algorithms whose error is bounded componentwise."""
+SLAB = 8
+"""Planes that the host copies at a time."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Load:
     kernel: int = 3
     groups: int = 1
     smooth: bool = False
+    laned: bool = False
+    """Whether fewer lanes compute it too."""
 
     def __str__(self) -> str:
         kind = "gaussian" if self.smooth else "depthwise" if self.groups > 1 else "dense"
@@ -69,19 +78,27 @@ class Load:
 
 
 LOADS = (
-    Load(1, 1, 512),
+    Load(1, 1, 512, laned=True),
     Load(1, 1, 512, 19, smooth=True),
     Load(1, 1, 256, 7),
     Load(1, 16, 256),
-    Load(16, 16, 192),
+    Load(16, 16, 192, laned=True),
     Load(32, 32, 128),
     Load(64, 64, 96),
     Load(32, 32, 128, groups=32),
 )
 
 
-def timed(call: Callable[[], object], device: Device) -> float:
-    """Return the median seconds of a call, which is made once before."""
+@dataclass(frozen=True)
+class Seconds:
+    """What a call took the first time, when memory is taken and libraries choose, and later: the median."""
+
+    first: float
+    warm: float
+
+
+def timed(call: Callable[[], object], device: Device) -> Seconds:
+    """Return the seconds of a call."""
     seconds = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()
@@ -89,7 +106,7 @@ def timed(call: Callable[[], object], device: Device) -> float:
         if device.kind == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    return median(seconds[1:])
+    return Seconds(seconds[0], median(seconds[1:]))
 
 
 def copies(device: Device) -> tuple[float, float, float]:
@@ -104,15 +121,12 @@ def copies(device: Device) -> tuple[float, float, float]:
             with torch.cuda.stream(stream):
                 target.copy_(source, non_blocking=True)
 
-    seconds = (
-        timed(lambda: there.copy_(up, non_blocking=True), device),
-        timed(lambda: down.copy_(here, non_blocking=True), device),
-        timed(both, device),
-    )
-    return count / seconds[0], count / seconds[1], count / seconds[2]
+    calls = (lambda: there.copy_(up, non_blocking=True), lambda: down.copy_(here, non_blocking=True), both)
+    first, second, each = (count / timed(call, device).warm for call in calls)
+    return first, second, each
 
 
-def on_device(load: Load, device: Device) -> Iterator[tuple[str, float]]:
+def on_device(load: Load, device: Device) -> Iterator[tuple[str, Seconds]]:
     """Yield the seconds of every algorithm, and of torch, on a block that is on the device."""
     problem = load.problem(load.size)
     filters, region = load.filters(), Region((0, 0, 0), problem.out_size)
@@ -131,36 +145,62 @@ def on_device(load: Load, device: Device) -> Iterator[tuple[str, float]]:
                 target = torch.empty(problem.out_shape[1:], device=device.for_torch)
                 given = problem, prepared, None, block, region, target, scratch.lane
                 yield way.name + words, timed(lambda way=way, given=given: way.convolve(*given), device)
-            if problem.macs > MOST_MACS:
-                continue
-            yield "F.conv3d" + words, timed(lambda: F.conv3d(block[None], weight, groups=load.groups), device)
-            last = {"memory_format": torch.channels_last_3d}
-            x, w = block[None].contiguous(**last), weight.contiguous(**last)
-            yield "F.conv3d, channels last" + words, timed(partial(F.conv3d, x, w, groups=load.groups), device)
+            if problem.macs <= MOST_MACS:
+                for name, call in layouts(block[None], weight, load.groups):
+                    yield name + words, timed(call, device)
 
 
-def whole(load: Load, device: Device) -> Iterator[tuple[str, float]]:
-    """Yield the seconds from array to array: ours, and torch's with plain copies."""
+def layouts(block: torch.Tensor, weight: torch.Tensor, groups: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield calls of torch: channels first, last, and put last and back at each call, as `native` does or not."""
+    last = {"memory_format": torch.channels_last_3d}
+    x, w = block.contiguous(**last), weight.contiguous(**last)
+    yield "F", lambda: F.conv3d(block, weight, groups=groups)
+    yield "F last", lambda: F.conv3d(x, w, groups=groups)
+    yield "F last and back", lambda: F.conv3d(block.contiguous(**last), w, groups=groups).contiguous()
+
+
+def whole(load: Load, device: Device) -> Iterator[tuple[str, Seconds]]:
+    """Yield the seconds from array to array: ours, copies of the host alone, and torch's with plain copies."""
     filters = load.filters()
     x = np.random.default_rng(1).standard_normal((1, load.channels, *[load.size] * 3), np.float32)
     options = {"padding": load.kernel // 2, "groups": load.groups}
-    name = "cpu" if device.is_cpu else str(device)
+    call = partial(
+        lucid_core.conv3d,
+        x,
+        filters.weight,
+        engine="torch",
+        device="cpu" if device.is_cpu else str(device),
+        **options,
+    )
     for accuracy in ("componentwise", "normwise"):
-        given = options | {"engine": "torch", "device": name, "accuracy": accuracy}
-        yield f"ours, {accuracy}", timed(lambda given=given: lucid_core.conv3d(x, filters.weight, **given), device)
-    if load.out_channels == 1 and load.kernel == 3:
-        given = options | {"engine": "torch", "device": name}
-        for lanes in LANES:
-            call = partial(lucid_core.conv3d, x, filters.weight, threads=lanes, **given)
-            yield f"ours, {lanes} lanes", timed(call, device)
+        yield accuracy, timed(partial(call, accuracy=accuracy), device)
+        if load.laned:
+            for lanes in LANES:
+                yield f"{lanes} lanes", timed(partial(call, accuracy=accuracy, threads=lanes), device)
+    out = np.zeros((load.out_channels, *[load.size] * 3), np.float32)
+    yield "host copies alone", timed(partial(staged, x[0], out, pinned=device.kind == "cuda"), device)
     if load.problem(load.size).macs > MOST_MACS:
         return
     weight = torch.from_numpy(filters.weight).to(device.for_torch)
     with precision.held(tf32=False):
         yield (
-            "F.conv3d, copied plainly",
+            "F copied plainly",
             timed(lambda: F.conv3d(torch.from_numpy(x).to(device.for_torch), weight, **options).cpu().numpy(), device),
         )
+
+
+def staged(x: npt.NDArray[np.float32], out: npt.NDArray[np.float32], *, pinned: bool) -> None:
+    """Copy slabs of x into pinned memory, and slabs of pinned memory into out, by as many threads as lanes."""
+
+    def work(first: int) -> None:
+        below, above = (torch.empty((len(one), SLAB, *one.shape[2:]), pin_memory=pinned).numpy() for one in (x, out))
+        for start in range(first * SLAB, x.shape[1], MOST_LANES * SLAB):
+            count = min(SLAB, x.shape[1] - start)
+            below[:, :count] = x[:, start : start + count]
+            out[:, start : start + count] = above[:, :count]
+
+    with ThreadPoolExecutor(MOST_LANES) as pool:
+        list(pool.map(work, range(MOST_LANES)))
 
 
 def rates(device: Device, dtype: torch.dtype) -> dict[str, float]:
@@ -170,7 +210,7 @@ def rates(device: Device, dtype: torch.dtype) -> dict[str, float]:
     a, b, one = torch.randn(count, **where), torch.randn(count, **where), torch.ones(1, **where)
 
     def many(call: Callable[[], object], times: int = 50) -> float:
-        return timed(lambda: [call() for _ in range(times)], device) / times
+        return timed(lambda: [call() for _ in range(times)], device).warm / times
 
     found["elementwise"] = count / many(lambda: a.add_(b, alpha=0.5))
     terms, columns = 432, 1 << 14
@@ -193,6 +233,24 @@ def rates(device: Device, dtype: torch.dtype) -> dict[str, float]:
     return found
 
 
+def measured(load: Load, device: Device, limit: float | None) -> str:
+    """Print what a layer takes in milliseconds, and return its line of the summary."""
+    print(f"\n{load}", flush=True)
+    there = {name: one.warm for name, one in on_device(load, device)}
+    print("  on the device: " + ", ".join(f"{name} {seconds * 1e3:.2f}" for name, seconds in there.items()), flush=True)
+    found = dict(whole(load, device))
+    pairs = (f"{name} {one.first * 1e3:.0f}/{one.warm * 1e3:.1f}" for name, one in found.items())
+    print("  array to array, first/warm: " + ", ".join(pairs), flush=True)
+    voxels = max(load.channels, load.out_channels) * load.size**3
+
+    def share(seconds: float) -> str:
+        return f"{seconds * 1e3:.1f} ms" + ("" if limit is None else f" ({voxels / seconds / limit:.2f})")
+
+    strict = min(there[name] for name in STRICT if name in there)
+    parts = (("device", strict), *((name, found[name].warm) for name in ("componentwise", "normwise")))
+    return f"{load}: " + ", ".join(f"{name} {share(seconds)}" for name, seconds in parts)
+
+
 def main() -> None:
     """Run all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,34 +258,25 @@ def main() -> None:
     scale = parser.parse_args().scale
     device, _ = find()
     torch.set_grad_enabled(False)
-    print(f"torch {torch.__version__} on {named(device)}")
+    print(f"torch {torch.__version__} on {named(device)}; milliseconds")
     limit = None
     if device.kind == "cuda":
         up, down, each = copies(device)
         limit = each / 4
         print(f"copies, GB/s: up {up / 1e9:.1f}, down {down / 1e9:.1f}, each of both at once {each / 1e9:.1f}")
-        print(f"copy limit for one channel in and out, float32: {limit / 1e9:.2f} Gvoxel/s")
-    for load in LOADS:
-        small = Load(**(vars(load) | {"size": max(load.size // (scale or (8 if device.is_cpu else 1)), 24)}))
-        voxels = small.out_channels * small.size**3
-        print(f"\n{small}", flush=True)
-        for title, found in (
-            ("on the device", on_device(small, device)),
-            ("from array to array", whole(small, device)),
-        ):
-            for name, seconds in found:
-                rate = voxels / seconds
-                channels = max(small.channels, small.out_channels) / small.out_channels
-                share = "" if limit is None else f"{rate / (limit / channels):>8.2f} of the copy limit"
-                print(f"  {title:<20}{name:<30}{seconds * 1e3:>9.2f} ms{rate / 1e9:>9.3f} Gvoxel/s{share}", flush=True)
-        if device.kind == "cuda":
-            torch.cuda.empty_cache()
-    print()
     for dtype in (torch.float32, torch.float64):
         with precision.held(tf32=False):
             found = rates(device, dtype)
         copied = "" if limit is None else f", copy={limit * 4 / dtype.itemsize:.2g}"
         print(f"{dtype}: {', '.join(f'{name}={rate:.2g}' for name, rate in found.items())}{copied}")
+    lines = []
+    for load in LOADS:
+        small = replace(load, size=max(load.size // (scale or (8 if device.is_cpu else 1)), 24))
+        lines.append(measured(small, device, limit))
+        if device.kind == "cuda":
+            torch.cuda.empty_cache()
+    print("\nwarm" + ("" if limit is None else f" (share of the copy limit, {limit / 1e9:.1f} Gvoxel/s)"))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

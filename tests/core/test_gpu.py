@@ -96,6 +96,7 @@ class Kept(ArrayWriter):
 
 LARGE = {
     "direct_torch": make_case(1, 2, 1, 1, (96, 160, 150), (3, 3, 3), padding=1, padding_mode="reflect"),
+    "direct_torch of groups": make_case(4, 1, 24, 24, (20, 90, 111), (3, 3, 3), groups=12, padding=1),
     "separable_torch": make_case(2, 1, 2, 2, (96, 160, 150), (9, 9, 9), groups=2, padding=4, factored=True),
     "gemm_torch": make_case(3, 1, 12, 20, (60, 90, 110), (3, 3, 3), padding=1),
 }
@@ -104,7 +105,7 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("writer", (ArrayWriter, Kept))
 def test_lanes_that_overlap_give_the_same_bits_each_time(name, writer):
-    case = LARGE[name]
+    case, name = LARGE[name], name.split()[0]
     whole = case.compute(name, tile=case.problem.out_size, device="cuda")
     values = lucid.conv3d(case.x, case.weight, case.bias, engine="numpy", **case.arguments)
     np.testing.assert_allclose(whole, values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
@@ -215,7 +216,8 @@ def test_the_command_line_computes_there(tmp_path, device):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 30, 40)).astype(np.float32))
     words = f"apply x.npy -o y.npy --kernel gaussian --sigma 1vox --device {device} --report r.json"
     command = [sys.executable, "-m", "lucid_cli", *words.split()]
-    environment = os.environ | {"PYTHONPATH": str(Path(lucid.__file__).parents[1])}
+    paths = [str(Path(lucid.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (item,) = json.loads((tmp_path / "r.json").read_text())["items"]

@@ -1,8 +1,11 @@
 """The engine torch on the CPU: what is the process's stays as it was, and the way to a device of its own."""
 
+import gc
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +13,8 @@ import numpy as np
 import pytest
 
 import lucid_core as lucid
-from lucid_core import nn
+from lucid_core import machine, nn
+from lucid_core.algorithms import member
 from lucid_core.arguments import layer_arguments
 from lucid_core.compute import Filters
 from lucid_core.errors import ArgumentError, LimitError
@@ -19,6 +23,7 @@ from lucid_core.planner import plan
 from lucid_core.problem import conv_problem
 from lucid_core.room import BLAS_BYTES
 from lucid_core.tensors import devices, lane, precision
+from lucid_core.tensors.algorithm import copying
 from lucid_core.volume import ArrayReader, ArrayWriter
 
 torch = pytest.importorskip("torch")
@@ -168,6 +173,63 @@ class TestDevice:
             found = lucid.conv3d(X[:1, :1], mean, device="cuda:1", **given)
             assert found.tobytes() == lucid.conv3d(X[:1, :1], mean, **given).tobytes()
 
+    @pytest.mark.parametrize("device", ("cpu", "cuda"))
+    def test_a_lane_that_ended_keeps_no_memory(self, pretended, device):
+        gc.disable()
+        try:
+            with lane.worker(devices.Device(device), {}, grows=False) as scratch:
+                scratch.array("here", (1000,), "float32")
+                scratch.lane.tensor("there", (1000,), "float32")
+                scratch.lane.constant(WEIGHT)
+                held = [scratch._buffers["here"]]
+                held += [*scratch.lane._buffers.values()] if device == "cuda" else [scratch._buffers["there"]]
+                kept = [weakref.ref(one) for one in held]
+                held.clear()
+            assert len(kept) == 2
+            assert all(one() is None for one in kept)
+        finally:
+            gc.enable()
+
+    def test_lanes_begin_operations_in_turn(self, pretended, monkeypatch):
+        busy, most, multiply = [], [], torch.mm
+
+        def slowly(*args, **kwargs):
+            busy.append(1)
+            most.append(len(busy))
+            time.sleep(0.002)
+            busy.pop()
+            return multiply(*args, **kwargs)
+
+        monkeypatch.setattr(torch, "mm", slowly)
+        problem = conv_problem(X.shape, layer_arguments(4, 6, 3, padding=1, groups=2), bias=True)
+        out = np.empty(problem.out_shape, np.float32)
+        made = plan(problem, device="cuda", algorithm="gemm", threads=4, tile=(2, 14, 13))
+        execute(made, [Filters(WEIGHT, BIAS)], ArrayReader(X), ArrayWriter(out))
+        assert set(most) == {1}
+        np.testing.assert_allclose(out, EXPECTED, rtol=1e-4, atol=1e-4)
+
+    def test_tf32_puts_many_channels_last(self, pretended, monkeypatch):
+        x = RNG.normal(size=(1, 64, 5, 6, 7)).astype(np.float32)
+        weight, called, convolve = RNG.normal(size=(64, 64, 3, 3, 3)).astype(np.float32), [], torch.conv3d
+        monkeypatch.setattr(
+            torch.nn.functional, "conv3d", lambda x, *args: called.append(x.stride()) or convolve(x, *args)
+        )
+        problem, found = conv_problem(x.shape, layer_arguments(64, 64, 3, padding=1)), {}
+        for tf32 in (False, True):
+            made = plan(problem, device="cuda", algorithm="native", accuracy="normwise", tf32=tf32)
+            found[tf32] = np.empty(problem.out_shape, np.float32)
+            execute(made, [Filters(weight)], ArrayReader(x), ArrayWriter(found[tf32]))
+        assert [steps[1] == 1 for steps in called] == [False, True]
+        np.testing.assert_allclose(found[True], found[False], rtol=1e-4, atol=1e-3)
+
+    def test_workspace_cuts_no_rows(self, pretended, monkeypatch):
+        monkeypatch.setattr("lucid_core.planner.free_bytes", lambda device: None if device.is_cpu else 64 << 30)
+        for channels, made, size in ((1, 1, 512), (1, 16, 256), (16, 16, 192), (64, 64, 96)):
+            layer = layer_arguments(channels, made, 3, padding=1)
+            problem = conv_problem((1, channels, size, size, size), layer)
+            chosen = plan(problem, device="cuda", accuracy="normwise", threads=8)
+            assert chosen.tile[1:] == (size, size)
+
     def test_layers_compute_there(self, pretended):
         lucid.manual_seed(0)
         net = nn.Sequential(nn.Conv3d(4, 3, 3, padding=1, device="cuda"), nn.ReLU(), nn.Conv3d(3, 2, 3, device="cuda"))
@@ -239,6 +301,29 @@ class TestDevice:
         )
         assert loose["direct"] == strict["direct"]
         assert 2**-9 < loose["gemm"] < 2**-8.9
+
+
+MEASURED = {
+    (1, 16, 256, 1): {"direct": 22.79, "gemm": 10.14, "native": 4.13},
+    (16, 16, 192, 1): {"direct": 158.3, "gemm": 22.21, "native": 7.35},
+    (32, 32, 128, 1): {"direct": 211.52, "gemm": 16.76, "native": 4.22},
+    (32, 32, 128, 32): {"direct": 7.47, "gemm": 139.27, "native": 1.69},
+}
+"""Milliseconds on an NVIDIA H200 for channels in and out, voxels along each axis, and groups; 3 x 3 x 3 filters."""
+
+
+@pytest.mark.parametrize("layer", MEASURED)
+def test_the_rates_of_a_gpu_order_the_algorithms_as_it_does(layer):
+    channels, made, size, groups = layer
+    arguments = layer_arguments(channels, made, 3, groups=groups)
+    problem = conv_problem((1, channels, size, size, size), arguments)
+    rates = machine.rates("float32", "cuda")
+    costs = {
+        name: 1e3 * (member(name, "torch").cost(problem, rates) - copying(problem, rates)) for name in MEASURED[layer]
+    }
+    assert sorted(costs, key=costs.__getitem__) == sorted(costs, key=MEASURED[layer].__getitem__)
+    for name, seconds in MEASURED[layer].items():
+        assert seconds / 2.5 < costs[name] < seconds * 2.5, name
 
 
 def test_no_tensor_of_a_tile_has_more_elements_than_32_bits_count():
