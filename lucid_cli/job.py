@@ -28,7 +28,6 @@ from lucid_cli.provenance import sidecar, sidecar_path, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.settings import Settings
-from lucid_cli.shrink import shrink
 from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
 from lucid_cli.temporary import VOXELS, hidden
 from lucid_cli.volumes import Source, Target, VolumeInfo, Writing, five_shape
@@ -229,6 +228,8 @@ def _fill(
         resumption.begin(target.slope, target.inter)
         target = replace(target, voxels=resumption.voxels)
     if target.pyramid:
+        from lucid_cli.shrink import shrink
+
         target = replace(target, shrink=partial(shrink, job.executor, target.axes, job.plan.threads))
     statistics = left.statistics if left else Statistics()
     closing = ExitStack()
