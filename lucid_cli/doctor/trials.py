@@ -12,13 +12,13 @@ from multiprocessing.process import BaseProcess
 from lucid_cli.doctor.findings import FAILED, NOTE, Finding
 from lucid_cli.failures import message
 from lucid_cli.signals import ENDING
-from lucid_core.errors import ExtraError
+from lucid_core.errors import ExtraError, LucidError
 
 Checks = dict[str, Callable[[], str]]
 """What returns a few words, or raises an error, by its name."""
 
 
-class NotPossibleError(Exception):
+class NotPossibleError(LucidError):
     """A check cannot be made here, which is no failure."""
 
 

@@ -208,20 +208,6 @@ class TestDevice:
         assert set(most) == {1}
         np.testing.assert_allclose(out, EXPECTED, rtol=1e-4, atol=1e-4)
 
-    def test_tf32_puts_many_channels_last(self, pretended, monkeypatch):
-        x = RNG.normal(size=(1, 64, 5, 6, 7)).astype(np.float32)
-        weight, called, convolve = RNG.normal(size=(64, 64, 3, 3, 3)).astype(np.float32), [], torch.conv3d
-        monkeypatch.setattr(
-            torch.nn.functional, "conv3d", lambda x, *args: called.append(x.stride()) or convolve(x, *args)
-        )
-        problem, found = conv_problem(x.shape, layer_arguments(64, 64, 3, padding=1)), {}
-        for tf32 in (False, True):
-            made = plan(problem, device="cuda", algorithm="native", accuracy="normwise", tf32=tf32)
-            found[tf32] = np.empty(problem.out_shape, np.float32)
-            execute(made, [Filters(weight)], ArrayReader(x), ArrayWriter(found[tf32]))
-        assert [steps[1] == 1 for steps in called] == [False, True]
-        np.testing.assert_allclose(found[True], found[False], rtol=1e-4, atol=1e-3)
-
     def test_workspace_cuts_no_rows(self, pretended, monkeypatch):
         monkeypatch.setattr("lucid_core.planner.free_bytes", lambda device: None if device.is_cpu else 64 << 30)
         for channels, made, size in ((1, 1, 512), (1, 16, 256), (16, 16, 192), (64, 64, 96)):
