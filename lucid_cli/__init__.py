@@ -31,6 +31,7 @@ Below the formats, `rawfile` reads and writes plain voxels by boxes, `planes` re
 and Zarr. Of a Zarr, `zarr_store` opens nodes (`zarr_folder` from a folder; `zarr_library` is zarr-python),
 `zarr_source` reads an array, `zarr_layout` says what an output consists of, `ome_zarr` and `pyramid` where its levels
 lie; `shrink` makes these, and `zarr_tree`, `exchange` and `zarr_far` bring it to its place.
+`executors` say who carries out a plan, and `ends` what that reads from: `cluster/` are the workers of dask.
 `hdf5_file`, `tiff_file` and `minc_file` read in a child process that `isolation` starts, as damaged files crash
 libraries or keep them busy; `dicom_file` reads the headers of slices. `resume` goes on
 with a run that was ended, from its `journal`. `talk` is stdout and stderr, `failures` what an error is to the user, and

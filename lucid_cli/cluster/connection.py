@@ -69,11 +69,10 @@ class Cluster:
                 raise RunError(f"--scheduler {settings.scheduler}: no scheduler answers there: {error}") from error
             self._open.callback(self._client.close)
             self._wait(settings)
-            found = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            found = self._about()
             self.workers = len(found)
-            self.threads = settings.threads or min(one["nthreads"] for one in found)
-            self._memory = _memory(settings, self.workers, [int(one["memory_limit"]) for one in found])
-            self._check_versions()
+            self.threads = settings.threads or min(threads for threads, _ in found)
+            self._memory = _memory(settings, self.workers, [memory for _, memory in found])
         except BaseException:
             self._open.close()
             raise
@@ -88,15 +87,19 @@ class Cluster:
                 f"no worker came within {START_SECONDS:g} s; start some, such as: dask worker ADDRESS"
             ) from error
 
-    def _check_versions(self) -> None:
-        """Raise `ArgumentError` where a worker has another version of this program, or none."""
-        found = self._client.run(_version, on_error="return")
-        others = {str(one) for one in found.values() if one != __version__}
+    def _about(self) -> list[tuple[int, int]]:
+        """Return the threads and the bytes of memory, 0 for no limit, of each worker.
+
+        Raises `ArgumentError` where one has another version of this program, or none.
+        """
+        found = self._client.run(_about, on_error="return").values()
+        others = {str(one[0] if isinstance(one, tuple) else one) for one in found} - {__version__}
         if others:
             raise ArgumentError(
                 f"the workers do not have lucid-conv3d {__version__}, but: {', '.join(sorted(others))}; install the "
                 "same version where they run"
             )
+        return [(threads, memory) for _, threads, memory in found]
 
     def settled(self, settings: Settings) -> Settings:
         """Return settings with the threads and the memory of each worker."""
@@ -211,13 +214,13 @@ def _memory(settings: Settings, workers: int, limits: list[int]) -> int | None:
     return None if available is None else int(LOCAL_SHARE * available) // workers
 
 
-def _version() -> str:
-    """Return the version of a worker, which has loaded by then what most orders need."""
+def _about(dask_worker: Any) -> tuple[str, int, int]:
+    """Return version, threads and bytes of memory of a worker, which has loaded by then what most orders need."""
     with suppress(ImportError):
         import lucid_cli.formats.zarr  # noqa: F401
-    from lucid_core import __version__ as found
+    from lucid_core import __version__ as version
 
-    return found
+    return version, dask_worker.state.nthreads, int(dask_worker.memory_manager.memory_limit or 0)
 
 
 def _quiet() -> None:
