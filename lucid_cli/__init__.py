@@ -7,7 +7,7 @@
     a file's header                       -> Source         formats/ (one format a module), volumes
     axes of the file                      -> N C D H W      axes
     kernel, file of weights, or seed      -> Layer          layer, weights
-    header, layer, memory, disk           -> Job            job, budget (a plan stops here)
+    header, layer, memory, disk           -> Job            job, target, budget (a plan stops here)
     a temporary file beside the output    -> Sink           output, temporary, sink, formats/
     tile by tile                          -> lucid_core.execute, watched by progress
     fsync, rename                         -> Item           output, report

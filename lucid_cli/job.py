@@ -12,10 +12,9 @@ import numpy as np
 
 from lucid_cli import axes
 from lucid_cli.budget import check_disk, make_plan
-from lucid_cli.compression import check_compression
 from lucid_cli.ends import OpenEnd
 from lucid_cli.executors import HERE, Executor
-from lucid_cli.formats import PIPE, SUFFIXES, Spec, format_of, parse_spec
+from lucid_cli.formats import SUFFIXES, Spec, format_of, parse_spec
 from lucid_cli.inputs import Inputs, open_inputs
 from lucid_cli.journal import hash_values
 from lucid_cli.layer import Layer, Recipe
@@ -23,28 +22,24 @@ from lucid_cli.layers import Layers, LayersRecipe, described
 from lucid_cli.opening import opened
 from lucid_cli.origin import Read, provenance, read_by
 from lucid_cli.output import Replacement, filled, make_folder, temporaries, write_bytes
-from lucid_cli.place import carried, losses, placed
+from lucid_cli.place import losses, placed
 from lucid_cli.provenance import sidecar, sidecar_path, text
 from lucid_cli.report import Item
 from lucid_cli.resume import Resumption, tile_left
 from lucid_cli.settings import Settings
-from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, out_dtype, rescaling
+from lucid_cli.sink import CastingWriter, Statistics, empty_statistics, rescaling
+from lucid_cli.target import target_of
 from lucid_cli.temporary import VOXELS, hidden
-from lucid_cli.volumes import Source, Target, VolumeInfo, Writing, five_shape
+from lucid_cli.volumes import Target, VolumeInfo, Writing, five_shape
 from lucid_core import __version__, machine
-from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError
 from lucid_core.events import Observer, Progress
-from lucid_core.geometry import grid_transform, scaled
 from lucid_core.normalization import checked_outside
 from lucid_core.plan import Plan
 from lucid_core.regions import Triple
 from lucid_core.stack import Problem
 from lucid_core.stopwatch import Stopwatch
 from lucid_core.volume import arithmetic_dtype
-
-STORAGE = {"shards": ("zarr",), "zarr_format": ("zarr",), "pyramid": ("zarr",)}
-"""Options of how an output is stored, and the formats that know them."""
 
 
 @dataclass
@@ -108,46 +103,13 @@ def prepare(
     problem = layer.problem(shape, inputs.normalization)
     if settings.bids and problem.out_channels > 1:
         raise ArgumentError(f"--bids: BIDS has no name for a map of {problem.out_channels} channels; leave it out")
-    target = _target(settings, source, info, roles, problem, out or spec.likely_output)
+    target = target_of(settings, source, info, roles, problem, out or spec.likely_output)
     chosen = make_plan(settings, inputs, target, out or spec.likely_output, workers=executor.workers)
     target = replace(target, tile=chosen.tile)
     shown = replace(info, axes=roles) if settings.axes else info
     read = read_by(spec, recipe.settings)
     metadata = _metadata(settings, spec, problem)
     return Job(settings, spec, inputs, shown, layer, chosen, out, target, stopwatch, read, metadata, executor)
-
-
-def _target(settings: Settings, source: Source, info: VolumeInfo, roles: str, problem: Problem, out: Spec) -> Target:
-    format_name = SUFFIXES[out.suffix]
-    affine = carried(info, format_name)
-    check_compression(PIPE if out.is_pipe else out.suffix, settings.compression)
-    _check_storage(settings, out, format_name)
-    return Target(
-        shape=problem.out_shape,
-        axes=axes.output_axes(format_name, info.format, roles, problem.batch, problem.out_channels),
-        dtype=out_dtype(settings.out_dtype, settings.cast, format_name),
-        problem=problem,
-        source=source,
-        spacing=None if info.spacing is None else scaled(info.spacing, problem),
-        affine=None if affine is None else affine @ grid_transform(problem),
-        input_spacing=None if settings.spacing is None else settings.spacing.millimetres(),
-        compression=settings.compression,
-        chunks=None if settings.chunks is None else triple("chunks", settings.chunks, 1),
-        shuffle=settings.shuffle,
-        tile=problem.out_size,
-        shards=None if settings.shards is None else triple("shards", settings.shards, 1),
-        zarr_format=None if settings.zarr_format is None else int(settings.zarr_format),
-        pyramid=settings.pyramid,
-    )
-
-
-def _check_storage(settings: Settings, out: Spec, format_name: str) -> None:
-    """Raise `ArgumentError` where an option of storage does not go with the format of the output."""
-    for name, legal in STORAGE.items():
-        if getattr(settings, name) not in (None, False) and format_name not in legal:
-            raise ArgumentError(
-                f"--{name.replace('_', '-')} does not go with {out.suffix}; it is for outputs in {' or '.join(legal)}"
-            )
 
 
 def run(job: Job, finals: list[Path], observe: Observer) -> Item:
