@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lucid_cli.settings import Settings
+from lucid_core.errors import ExtraError
 
 
 def settled(settings: Settings, tell: Callable[[str], None]) -> Settings:
@@ -22,5 +23,9 @@ def settled(settings: Settings, tell: Callable[[str], None]) -> Settings:
         if reason is not None:
             tell(f"--device auto: {reason}; the CPU computes")
         settings = replace(settings, device=device.kind)
-    where_to_compute(settings.engine, settings.device, tf32=settings.tf32)
+    try:
+        where_to_compute(settings.engine, settings.device, tf32=settings.tf32)
+    except ExtraError as error:
+        what = "--engine torch" if settings.device == "cpu" else f"--device {settings.device}"
+        raise ExtraError(f"{what}: {error}") from error
     return settings

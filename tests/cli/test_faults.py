@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-import lucid_cli.job
+import lucid_cli.executors
 from tests.cli.conftest import (
     SIZE,
     contents,
@@ -187,13 +187,13 @@ class TestDisk:
 
 def meanwhile(monkeypatch, happens):
     """Let something happen when the voxels have been computed, before the output takes its place."""
-    execute = lucid_cli.job.execute
+    execute = lucid_cli.executors.execute
 
     def wrapped(*args, **options):
         execute(*args, **options)
         happens()
 
-    monkeypatch.setattr(lucid_cli.job, "execute", wrapped)
+    monkeypatch.setattr(lucid_cli.executors, "execute", wrapped)
 
 
 class TestMeanwhile:

@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 import pytest
 
-import lucid_cli.job
+import lucid_cli.executors
 from lucid_cli.compression import zstandard
 from lucid_cli.planes import PlaneWindow
 from lucid_cli.sink import CastingWriter
@@ -615,7 +615,7 @@ class TestDisk:
             return real(path, flags, *args, **options)
 
         with (
-            mock.patch.object(lucid_cli.job, "execute", side_effect=AssertionError("it computes")),
+            mock.patch.object(lucid_cli.executors, "execute", side_effect=AssertionError("it computes")),
             mock.patch.object(os, "open", refusing),
         ):
             result = run("apply", scan, "-o", f"out{suffix}", *KERNEL)
@@ -638,7 +638,7 @@ class TestDisk:
 
 def meanwhile(monkeypatch, happens):
     """Let something happen once, when the first tile has been computed."""
-    execute = lucid_cli.job.execute
+    execute = lucid_cli.executors.execute
 
     def wrapped(plan, filters, reader, writer, observe, **options):
         waiting = [happens]
@@ -651,7 +651,7 @@ def meanwhile(monkeypatch, happens):
         execute(plan, filters, reader, writer, observed, **options)
         assert not waiting
 
-    monkeypatch.setattr(lucid_cli.job, "execute", wrapped)
+    monkeypatch.setattr(lucid_cli.executors, "execute", wrapped)
 
 
 class TestMeanwhile:
