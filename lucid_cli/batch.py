@@ -270,6 +270,8 @@ def _check_pipes(tasks: list[Task], settings: Settings) -> None:
     out = any(task.output is not None and task.output.is_pipe for task in tasks)
     if into and settings.cast == "rescale":
         raise ArgumentError("--cast rescale reads its input twice, which stdin does not allow; use --cast clip")
+    if into and settings.executor == "dask":
+        raise ArgumentError("the workers of dask read the input themselves, and stdin is none of theirs; name a file")
     if into and settings.normalize is not None:
         raise ArgumentError("--normalize reads its input twice, which stdin does not allow; name a file")
     if (into or out) and settings.resume:

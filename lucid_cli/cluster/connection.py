@@ -187,6 +187,7 @@ def _address(settings: Settings, threads: int, stack: ExitStack) -> Any:
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             memory_limit=None,  # the plan keeps it
+            preload=["lucid_cli.cluster.preload"],
         )
     )
 

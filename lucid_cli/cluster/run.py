@@ -33,6 +33,8 @@ class HandedOut:
 
     def __init__(self, client: Any, order: Order, *, together: int, under_way: int, ahead: int) -> None:
         self._client = client
+        if client.status != "running":
+            raise self._lost()
         self._token = order.token
         # a task of its own, which can be done again where the worker that holds it is lost
         self._order = client.submit(_itself, order, key=f"lucid-order-{order.token}")
