@@ -22,7 +22,6 @@ from lucid_core.stack import Stack
 from lucid_core.stopwatch import Stopwatch
 from lucid_core.tiling import Tile
 
-
 IDLE_SECONDS = 60.0
 """Time after which what an order has opened is closed when another one comes: who gave it may have been killed."""
 
