@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class _Desk:
 
 
 _desks: dict[str, _Desk] = {}
+_given_up: deque[str] = deque(maxlen=1000)
+"""Tokens of orders that are over: a tile that was on its way when they were must write no more."""
 _lock = threading.Lock()
 
 
@@ -121,6 +124,8 @@ def do(order: Order, tiles: Sequence[Tile]) -> tuple[bool, Any]:
 
 def _desk(order: Order) -> _Desk:
     with _lock:
+        if order.token in _given_up:
+            raise RunError("the run was given up")
         if order.token not in _desks:
             for token in [token for token, desk in _desks.items() if desk.is_idle()]:
                 _desks.pop(token).close()
@@ -138,6 +143,7 @@ async def close(token: str) -> None:
 
 def _close(token: str) -> None:
     with _lock:
+        _given_up.append(token)
         desk = _desks.pop(token, None)
     if desk is not None:
         desk.close()

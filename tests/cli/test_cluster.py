@@ -198,6 +198,26 @@ def test_a_lost_scheduler_is_an_error_and_the_rest_is_done_later(folder):
     assert not list(Path().glob(".lucid*"))
 
 
+def test_no_worker_is_waited_for_without_end(folder, monkeypatch):
+    from lucid_cli.cluster import run as handing
+
+    monkeypatch.setattr(handing, "WORKER_SECONDS", 1.0)
+    make_volume("a.zarr", noise(32, 32, 32))
+    with cluster() as (_, address, workers):
+        started_with = handing.HandedOut.__init__
+
+        def killed(self, *args, **options):
+            for worker in workers:
+                os.killpg(worker.pid, signal.SIGKILL)
+            started_with(self, *args, **options)
+
+        monkeypatch.setattr(handing.HandedOut, "__init__", killed)
+        result = run("apply", "a.zarr", "-o", "b.zarr", *GAUSSIAN, "-q", *DASK, "--scheduler", address)
+    assert result.code == 1
+    assert "no worker is left" in result.err
+    assert not list(Path().glob(".lucid*"))
+
+
 def test_what_may_pass_is_tried_again(folder):
     Path("flaky.py").write_text(FLAKY)
     make_volume("a.zarr", noise(32, 32, 32))
@@ -319,6 +339,15 @@ def test_what_a_killed_run_left_open_is_closed(folder, address, monkeypatch):
     assert len(work._desks) == 1
     asyncio.run(work.close(*work._desks))
     assert not work._desks
+
+
+def test_tiles_of_a_run_that_is_over_are_not_carried_out():
+    from lucid_cli.cluster import work
+    from lucid_core.errors import RunError
+
+    asyncio.run(work.close("over"))
+    with pytest.raises(RunError, match="given up"):
+        work._desk(mock.Mock(token="over"))
 
 
 def test_workers_of_another_version_are_refused(folder, address, monkeypatch):
