@@ -88,7 +88,8 @@ class Cluster:
     def _know(self, settings: Settings, workers: int, found: list[tuple[int, int]]) -> None:
         """Keep how many workers there are, or will be, and what each may take."""
         self.workers = workers
-        self.threads = settings.threads or min(threads for threads, _ in found)
+        least = min(threads for threads, _ in found)
+        self.threads = min(settings.threads or least, least)
         self._memory = _memory(settings, workers, [memory for _, memory in found])
 
     def _wait(self, settings: Settings) -> None:
