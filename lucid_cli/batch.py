@@ -115,7 +115,7 @@ class _Batch:
     def each(self) -> tuple[list[report.Item], int]:
         """Carry out the tasks; return their items, in the order of the inputs, and the exit code."""
         with ExitStack() as stack:
-            self._executor = _executor(self._settings, stack)
+            self._executor = _executor(self._settings, stack, dry=self._dry)
             if len(self._tasks) == 1 and self._settings.shard is None:
                 self._alone(self._tasks[0])
             elif self._dry or self._executor.workers is not None:
@@ -224,7 +224,7 @@ class _Batch:
             say(text)
 
 
-def _executor(settings: Settings, stack: ExitStack) -> Executor:
+def _executor(settings: Settings, stack: ExitStack, *, dry: bool) -> Executor:
     """Return who carries out plans; `stack` ends what is started for it."""
     if settings.executor != "dask":
         for name in ("scheduler", "workers"):
@@ -237,7 +237,7 @@ def _executor(settings: Settings, stack: ExitStack) -> Executor:
         raise ArgumentError("--workers starts workers, and --scheduler names some that run; leave one out")
     from lucid_cli.cluster.connection import Cluster
 
-    return stack.enter_context(Cluster(settings))
+    return stack.enter_context(Cluster(settings, dry=dry))
 
 
 def _tasks(inputs: list[Listed], settings: Settings) -> list[Task]:
@@ -270,6 +270,8 @@ def _check_pipes(tasks: list[Task], settings: Settings) -> None:
     out = any(task.output is not None and task.output.is_pipe for task in tasks)
     if into and settings.cast == "rescale":
         raise ArgumentError("--cast rescale reads its input twice, which stdin does not allow; use --cast clip")
+    if into and settings.executor == "dask":
+        raise ArgumentError("the workers of dask read the input themselves, and stdin is none of theirs; name a file")
     if into and settings.normalize is not None:
         raise ArgumentError("--normalize reads its input twice, which stdin does not allow; name a file")
     if (into or out) and settings.resume:

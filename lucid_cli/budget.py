@@ -27,6 +27,8 @@ KERNEL_START_SECONDS = 1.0
 """What compiled kernels must save on one volume, on one core: a new process takes half a second to load them."""
 WORKER_BYTES = 176 << 20
 """Resident memory of a worker of dask before its first tile."""
+SENT_COPIES = 3.0
+"""Outputs that a worker keeps for each of its threads until they are taken, where it sends them back."""
 LATER_BYTES = 10 << 20
 """What the process grows by after the plan is made: modules that are loaded then, threads, small buffers."""
 BEGINS_BYTES = {"cpu": 64 << 20, "cuda": 640 << 20, "metal": 256 << 20}
@@ -82,7 +84,8 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec, *,
             continue
         ends = _ends(settings, inputs, problem, process, readings, writing)
         if workers is not None:
-            ends = replace(ends, workers=workers, compiler=COMPILER_BYTES)
+            copies = ends.copies if writing.whole else SENT_COPIES
+            ends = replace(ends, workers=workers, compiler=COMPILER_BYTES, copies=copies)
         try:
             chosen = _plan(settings, problem, ends, limit_bytes)
         except LimitError as error:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from lucid_cli.formats import Spec
-from lucid_cli.formats.zarr import ZarrSink
+from lucid_cli.formats.zarr import ArraySink, ZarrSink
 from lucid_cli.volumes import Array, Target
 from lucid_cli.zarr_layout import Layout
 from lucid_cli.zarr_library import zarr
@@ -28,6 +29,19 @@ def storing(spec: Spec) -> Iterator[None]:
         raise OutputError(f"{spec}: cannot be written there: {said(error)}") from error
 
 
+class FarArraySink(ArraySink):
+    """Stores regions of whole chunks, or shards, behind an address."""
+
+    def __init__(self, array: Any, axes: str, spec: Spec) -> None:
+        super().__init__(array, axes)
+        self._spec = spec
+
+    def encode(self, batch: int, region: Region, block: Array) -> None:
+        """Store the voxels (C, d, h, w) of a region of one volume."""
+        with storing(self._spec):
+            super().encode(batch, region, block)
+
+
 class FarSink(ZarrSink):
     """Fills a hierarchy behind an address: nothing is an array there until the metadata come, at the end."""
 
@@ -40,10 +54,9 @@ class FarSink(ZarrSink):
             if self._files.exists(node):
                 self._files.rm(node, recursive=True)
 
-    def encode(self, batch: int, region: Region, block: Array) -> None:
-        """Store the chunks of a region of the first array: in several threads."""
-        with storing(self._spec):
-            super().encode(batch, region, block)
+    def shared(self) -> ArraySink:
+        """Return what stores regions of the first array."""
+        return FarArraySink(self.arrays[0], self._target.axes, self._spec)
 
     def finish(self) -> None:
         """Complete the hierarchy: what describes a node comes after what is below it."""

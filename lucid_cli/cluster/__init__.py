@@ -4,5 +4,5 @@ Tiles go to the workers as regions; each reads its own voxels. Where the output 
 the workers write them too, and send back statistics alone; else they send back the voxels of the tile, straight to the
 process that writes the file. What a worker needs is opened once there, and kept for its other tiles.
 
-`connection` starts or finds the workers, `work` is what runs on them, `run` hands out the tiles.
+`connection` starts or finds the workers, `work` is what runs on them (`preload` before it), `run` hands out the tiles.
 """

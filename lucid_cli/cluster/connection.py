@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +40,10 @@ TASK_SECONDS = 0.1
 """Predicted time of tiles that are one task: a task costs the scheduler and the client some milliseconds."""
 MOST_TOGETHER = 32
 TASKS_PER_THREAD = 16
+WORKER_SHARE = 0.75
+"""Share of a worker's limit that is taken: at 0.8 of it dask has the worker pause, and at 0.95 ends it."""
+CLIENT_SHARE = 0.5
+"""Share of the memory here that voxels may take which wait to be written."""
 LOCAL_SHARE = 0.8
 """Share of the memory that is available, which all workers here may take where nothing is said."""
 SLURM = "slurm"
@@ -50,15 +54,21 @@ NOISY = ("distributed", "asyncio", "tornado", "dask_jobqueue")
 class Cluster:
     """Workers and the connection to them, an executor of plans and a context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, dry: bool = False) -> None:
         """Start or find workers as `--scheduler`, `--workers`, `--threads` and `--max-memory` say.
+
+        Where it is `dry`, nothing is started, as all is known that plans need.
 
         Raises `RunError` where none answers, `ArgumentError` where their version is another one.
         """
         self._open = ExitStack()
         distributed: Any = require("distributed", "dask")
         _quiet()
-        asked = settings.threads or max(1, machine.cores() // (settings.workers or machine.cores()))
+        asked, given = _asked(settings), settings.max_memory
+        if dry and settings.scheduler in (None, SLURM):
+            limit = given.count if given and settings.scheduler else 0
+            self._know(settings, asked.workers, [(asked.threads, limit)])
+            return
         try:
             address = _address(settings, asked, self._open)
             try:
@@ -70,22 +80,25 @@ class Cluster:
             self._open.callback(self._client.close)
             self._wait(settings)
             found = self._about()
-            self.workers = len(found)
-            self.threads = settings.threads or min(threads for threads, _ in found)
-            self._memory = _memory(settings, self.workers, [memory for _, memory in found])
+            self._know(settings, max(len(found), settings.workers or 1), found)
         except BaseException:
             self._open.close()
             raise
 
+    def _know(self, settings: Settings, workers: int, found: list[tuple[int, int]]) -> None:
+        """Keep how many workers there are, or will be, and what each may take."""
+        self.workers = workers
+        least = min(threads for threads, _ in found)
+        self.threads = min(settings.threads or least, least)
+        self._memory = _memory(settings, workers, [memory for _, memory in found])
+
     def _wait(self, settings: Settings) -> None:
         """Wait until there is a worker; those that come later are used too."""
-        slurm = settings.scheduler == SLURM
+        seconds = SLURM_SECONDS if settings.scheduler == SLURM else START_SECONDS
         try:
-            self._client.wait_for_workers(1, timeout=SLURM_SECONDS if slurm else START_SECONDS)
+            self._client.wait_for_workers(1, timeout=seconds)
         except TimeoutError as error:
-            raise RunError(
-                f"no worker came within {START_SECONDS:g} s; start some, such as: dask worker ADDRESS"
-            ) from error
+            raise RunError(f"no worker came within {seconds:g} s; start some, such as: dask worker ADDRESS") from error
 
     def _about(self) -> list[tuple[int, int]]:
         """Return the threads and the bytes of memory, 0 for no limit, of each worker.
@@ -103,8 +116,8 @@ class Cluster:
 
     def settled(self, settings: Settings) -> Settings:
         """Return settings with the threads and the memory of each worker."""
-        memory = settings.max_memory or (self._memory and ByteSize(self._memory, format_bytes(self._memory)))
-        return replace(settings, threads=self.threads, max_memory=memory or None)
+        memory = None if self._memory is None else ByteSize(self._memory, format_bytes(self._memory))
+        return replace(settings, threads=self.threads, max_memory=memory)
 
     def execute(
         self,
@@ -125,8 +138,10 @@ class Cluster:
         order = Order(uuid.uuid4().hex, plan, filters, end.sent(), there)
         tally = Tally(plan, observe, finished)
         under_way = threads * (1 + QUEUED)
-        ahead = under_way if sends_voxels else threads * AHEAD
         together = _together(plan, threads)
+        ahead = threads * AHEAD
+        if sends_voxels:
+            together, ahead = _held(plan, writer.dtype.itemsize, together, under_way)
         handed_out = HandedOut(self._client, order, together=together, under_way=under_way, ahead=ahead)
         try:
             with (stopwatch or Stopwatch()).stage("compute"):
@@ -169,10 +184,46 @@ def _together(plan: Plan, threads: int) -> int:
     return max(1, min(wanted, MOST_TOGETHER, plan.tiles // (threads * TASKS_PER_THREAD)))
 
 
-def _address(settings: Settings, threads: int, stack: ExitStack) -> Any:
+def _held(plan: Plan, itemsize: int, together: int, ahead: int) -> tuple[int, int]:
+    """Return how many tiles are one task, and how many tasks may be ahead, as their voxels have room in this process.
+
+    What a worker may take, this process may take too.
+    """
+    room = machine.available_bytes()
+    if plan.limit_bytes is not None:
+        allowed = plan.limit_bytes - (machine.resident_bytes() or 0)
+        room = allowed if room is None else min(room, allowed)
+    if room is None:
+        return together, ahead
+    size = plan.problem.out_channels * math.prod(plan.tile) * itemsize
+    count = max(1, int(CLIENT_SHARE * room) // size)
+    together = max(1, min(together, count // ahead))
+    return together, min(ahead, count // together)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The workers that a run starts, and the threads of each."""
+
+    workers: int
+    threads: int
+
+
+def _asked(settings: Settings) -> _Asked:
+    """Return what is asked for: here, all cores where nothing is said; of SLURM, one."""
+    cores = machine.cores()
+    if settings.scheduler == SLURM:
+        if settings.max_memory is None:
+            raise ArgumentError("--scheduler slurm needs --max-memory: it is the memory that each job asks for")
+        return _Asked(settings.workers or 1, settings.threads or 1)
+    workers = settings.workers or max(1, cores // (settings.threads or 1))
+    return _Asked(workers, settings.threads or max(1, cores // workers))
+
+
+def _address(settings: Settings, asked: _Asked, stack: ExitStack) -> Any:
     """Return the address of a scheduler, or a cluster that is started for this run."""
     if settings.scheduler == SLURM:
-        return _slurm(settings, threads, stack)
+        return _slurm(settings, asked, stack)
     if settings.scheduler is not None:
         return settings.scheduler
     import dask
@@ -181,35 +232,36 @@ def _address(settings: Settings, threads: int, stack: ExitStack) -> Any:
     stack.enter_context(dask.config.set({"distributed.worker.daemon": False}))  # its children read damaged files
     return stack.enter_context(
         LocalCluster(
-            n_workers=settings.workers or machine.cores(),
-            threads_per_worker=threads,
+            n_workers=asked.workers,
+            threads_per_worker=asked.threads,
             processes=True,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             memory_limit=None,  # the plan keeps it
+            preload=["lucid_cli.cluster.preload"],
         )
     )
 
 
-def _slurm(settings: Settings, threads: int, stack: ExitStack) -> Any:
+def _slurm(settings: Settings, asked: _Asked, stack: ExitStack) -> Any:
     """Start workers as jobs of SLURM; queue, account and time are those of dask-jobqueue's configuration."""
     jobqueue: Any = require("dask_jobqueue", "dask")
     if shutil.which("sbatch") is None:
         raise RunError("--scheduler slurm: there is no sbatch on this machine; run it where SLURM takes jobs")
-    if settings.max_memory is None:
-        raise ArgumentError("--scheduler slurm needs --max-memory: it is the memory that each job asks for")
+    assert settings.max_memory is not None
     cluster = jobqueue.SLURMCluster(
-        cores=threads, processes=1, memory=f"{settings.max_memory.count}B", silence_logs=logging.CRITICAL
+        cores=asked.threads, processes=1, memory=f"{settings.max_memory.count}B", silence_logs=logging.CRITICAL
     )
     stack.enter_context(cluster)
-    cluster.scale(jobs=settings.workers or 1)
+    cluster.scale(jobs=asked.workers)
     return cluster
 
 
 def _memory(settings: Settings, workers: int, limits: list[int]) -> int | None:
-    """Return the memory that each worker may take where `--max-memory` does not say it, None where nothing tells."""
-    if settings.scheduler is not None:
-        return min(limits) or None
+    """Return the memory that each worker may take, None where nothing tells."""
+    said = [] if settings.max_memory is None else [settings.max_memory.count]
+    if said or settings.scheduler is not None:
+        return min([*said, *(int(WORKER_SHARE * limit) for limit in limits if limit)], default=None)
     available = machine.available_bytes()
     return None if available is None else int(LOCAL_SHARE * available) // workers
 

@@ -18,6 +18,8 @@ from lucid_core.tiling import Tile
 
 LOST_SECONDS = 10.0
 """Time after which a scheduler that does not answer is taken for lost."""
+WORKER_SECONDS = 120.0
+"""Time after which no worker is waited for where none is left."""
 LOOK_SECONDS = 0.5
 """Time between two looks at the scheduler while no tile ends."""
 RETRIES = 3
@@ -33,6 +35,8 @@ class HandedOut:
 
     def __init__(self, client: Any, order: Order, *, together: int, under_way: int, ahead: int) -> None:
         self._client = client
+        if client.status != "running":
+            raise self._lost()
         self._token = order.token
         # a task of its own, which can be done again where the worker that holds it is lost
         self._order = client.submit(_itself, order, key=f"lucid-order-{order.token}")
@@ -104,15 +108,24 @@ class HandedOut:
             raise
 
     def _next(self) -> Any:
-        """Return a future that has ended; raises `RunError` where the scheduler stays away."""
-        last = time.monotonic()
+        """Return a future that has ended; raises `RunError` where the scheduler, or every worker, stays away."""
+        seen = served = time.monotonic()
         while True:
             with suppress(queue.Empty):
                 return self._ended.get(timeout=LOOK_SECONDS)
+            now = time.monotonic()
             if self._client.status == "running":
-                last = time.monotonic()
-            elif time.monotonic() - last > LOST_SECONDS:
+                seen = now
+                served = now if self._has_workers() else served
+            if now - seen > LOST_SECONDS:
                 raise self._lost()
+            if now - served > WORKER_SECONDS:
+                raise RunError(f"no worker is left, and none has come for {WORKER_SECONDS:g} s; start some")
+
+    def _has_workers(self) -> bool:
+        with suppress(Exception):
+            return bool(self._client.scheduler_info()["workers"])
+        return False
 
     def _lost(self) -> RunError:
         return RunError("the scheduler was lost: it ended, or it does not answer")

@@ -1,5 +1,6 @@
 """`--executor dask`: the same bytes as one process writes, whatever workers do, or stop doing."""
 
+import asyncio
 import os
 import pickle
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -196,6 +198,26 @@ def test_a_lost_scheduler_is_an_error_and_the_rest_is_done_later(folder):
     assert not list(Path().glob(".lucid*"))
 
 
+def test_no_worker_is_waited_for_without_end(folder, monkeypatch):
+    from lucid_cli.cluster import run as handing
+
+    monkeypatch.setattr(handing, "WORKER_SECONDS", 1.0)
+    make_volume("a.zarr", noise(32, 32, 32))
+    with cluster() as (_, address, workers):
+        started_with = handing.HandedOut.__init__
+
+        def killed(self, *args, **options):
+            for worker in workers:
+                os.killpg(worker.pid, signal.SIGKILL)
+            started_with(self, *args, **options)
+
+        monkeypatch.setattr(handing.HandedOut, "__init__", killed)
+        result = run("apply", "a.zarr", "-o", "b.zarr", *GAUSSIAN, "-q", *DASK, "--scheduler", address)
+    assert result.code == 1
+    assert "no worker is left" in result.err
+    assert not list(Path().glob(".lucid*"))
+
+
 def test_what_may_pass_is_tried_again(folder):
     Path("flaky.py").write_text(FLAKY)
     make_volume("a.zarr", noise(32, 32, 32))
@@ -250,6 +272,82 @@ def test_what_cannot_be(folder, monkeypatch, options, code, words):
     assert result.code == code, result.err
     assert words in result.err
     assert not Path("b.npy").exists()
+
+
+def test_stdin_is_not_for_workers(folder):
+    result = run("apply", "-", "-o", "b.npy", *GAUSSIAN, *DASK)
+    assert result.code == 2
+    assert "name a file" in result.err
+
+
+@pytest.mark.parametrize("more", [("--workers", 2), ("--scheduler", "slurm", "--max-memory", "1GiB")])
+def test_a_plan_starts_no_workers(folder, monkeypatch, more):
+    monkeypatch.setattr(distributed, "LocalCluster", None)
+    monkeypatch.setattr(distributed, "Client", None)
+    make_volume("a.npy", noise(16, 16, 16))
+    assert "2 threads" in ok("plan", "a.npy", *GAUSSIAN, *DASK, "--threads", 2, *more).out
+    ok("apply", "a.npy", "-o", "b.npy", "--dry-run", *GAUSSIAN, *DASK, "--threads", 2, *more)
+
+
+def test_a_worker_takes_less_than_where_dask_has_it_pause():
+    from lucid_cli.cluster.connection import _memory
+    from lucid_cli.settings import Settings
+    from lucid_core.units import ByteSize
+
+    found = Settings(executor="dask", scheduler="tcp://there:1")
+    assert _memory(found, 2, [1000, 0]) == 750
+    assert _memory(found, 2, [0, 0]) is None
+    assert _memory(replace(found, max_memory=ByteSize(400, "400")), 2, [1000]) == 400
+    assert _memory(replace(found, max_memory=ByteSize(900, "900")), 2, [1000]) == 750
+
+
+def test_voxels_that_wait_for_the_writer_have_room(monkeypatch):
+    from lucid_cli.cluster.connection import _held
+    from lucid_core import machine
+    from lucid_core.planner import plan
+    from lucid_core.problem import ConvProblem
+
+    problem = ConvProblem(1, 1, 1, (256, 256, 256), (3, 3, 3), pads=((1, 1),) * 3)
+    chosen = plan(problem, tile=(64, 256, 256))
+    monkeypatch.setattr(machine, "available_bytes", lambda: 200 << 20)
+    assert _held(chosen, 4, 1, 48) == (1, 6)
+    monkeypatch.setattr(machine, "available_bytes", lambda: 64 << 30)
+    assert _held(chosen, 4, 2, 48) == (2, 48)
+
+
+def test_what_a_killed_run_left_open_is_closed(folder, address, monkeypatch):
+    from lucid_cli.cluster import connection, work
+
+    class Killed:
+        """Carries tiles out in this process, and closes nothing."""
+
+        def __init__(self, client, order, **options):
+            self._order = order
+
+        def results(self, tiles):
+            for tile in tiles:
+                yield tile, work.do(self._order, (tile,))[1][0]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(connection, "HandedOut", Killed)
+    monkeypatch.setattr(work, "IDLE_SECONDS", 0.0)
+    make_volume("a.npy", noise(16, 16, 16))
+    for name in ("b.zarr", "c.zarr"):
+        ok("apply", "a.npy", "-o", name, *GAUSSIAN, "-q", *DASK, "--scheduler", address)
+    assert len(work._desks) == 1
+    asyncio.run(work.close(*work._desks))
+    assert not work._desks
+
+
+def test_tiles_of_a_run_that_is_over_are_not_carried_out():
+    from lucid_cli.cluster import work
+    from lucid_core.errors import RunError
+
+    asyncio.run(work.close("over"))
+    with pytest.raises(RunError, match="given up"):
+        work._desk(mock.Mock(token="over"))
 
 
 def test_workers_of_another_version_are_refused(folder, address, monkeypatch):
