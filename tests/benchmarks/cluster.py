@@ -15,7 +15,7 @@ from statistics import median
 from tests.benchmarks.files import OURS, goal
 
 KERNEL = ("--kernel", "sphere", "--radius", "4vox", "--algorithm", "direct", "--engine", "numpy")
-SIZE, SMALL, TINY = 384, 128, 8
+SIZE, SMALL, TINY = 640, 128, 8
 """Voxels along an axis: of the volume, of that of small tiles, and of these."""
 
 

@@ -23,13 +23,13 @@ HALO = 9
 class Rates:
     """What was measured, and what the store is taken to give."""
 
-    voxels: float = 60e6
+    voxels: float = 140e6
     """Output voxels that a core computes in a second, halo not counted."""
-    worker: float = 350e6
+    worker: float = 450e6
     """Bytes that a worker alone reads or writes in a second, decompressed."""
     store: float = 20e9
     """Bytes that the store gives and takes in a second in all."""
-    task: float = 2e-3
+    task: float = 2.5e-3
     """Seconds that scheduler and client take for a task, one after the other."""
 
 
