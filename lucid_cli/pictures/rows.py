@@ -1,6 +1,7 @@
 """What a picture shows, decided without drawing: rows of planes, each with its window, and the words below them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,7 @@ def _title(scan: Scan) -> str:
 def shown_name(path: str) -> str:
     """Return the name of a file and a dataset in it as a picture has room for, without odd characters."""
     spec = parse_spec(path)
-    name = spec.path.name + (f":{spec.inner}" if spec.inner else "")
+    name = str(replace(spec, path=Path(spec.path.name), url=None))
     plain = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in name)
     return plain if len(plain) <= MOST_NAME else f"{plain[: MOST_NAME // 2]}...{plain[-MOST_NAME // 2 :]}"
 
