@@ -64,19 +64,14 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec, *,
     Raises `LimitError` where none does, or where no disk could hold the output.
     """
     problem = target.problem
-    if math.prod(problem.out_shape) > MOST_VOXELS:
-        sizes = "x".join(map(str, problem.out_shape))
-        raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
-    if max(problem.size) > MOST_ALONG:
-        raise LimitError(f"an axis of the input has {max(problem.size)} voxels; legal: at most {MOST_ALONG}")
+    _check_sizes(problem)
     engine, where = where_to_compute(settings.engine, settings.device)
     if engine == "torch":
         tensors.library()
         free_bytes(where)  # starts CUDA, whose memory is then part of the process
     limit_bytes = memory_limit(settings)
     writing = format_of(spec).writing(target, spec)
-    process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES + (PICTURES_BYTES if settings.draws else 0)
-    process = process if workers is None else WORKER_BYTES
+    process = WORKER_BYTES if workers is not None else _process_bytes(settings)
     refusals: list[LimitError] = []
     kept: list[tuple[Plan, tuple[Reading, ...]]] = []
     for readings in inputs.ways(problem.batch):
@@ -98,6 +93,20 @@ def make_plan(settings: Settings, inputs: Inputs, target: Target, spec: Spec, *,
         raise min(refusals, key=lambda one: one.least_bytes or math.inf)
     chosen, inputs.readings = min(kept, key=lambda one: one[0].memory.reader)
     return chosen
+
+
+def _check_sizes(problem: Problem) -> None:
+    """Raise `LimitError` for a problem that no computer could plan, or whose output no disk could hold."""
+    if math.prod(problem.out_shape) > MOST_VOXELS:
+        sizes = "x".join(map(str, problem.out_shape))
+        raise LimitError(f"the output would have {sizes} voxels (N, C, D, H, W); legal: at most 2**48 in all")
+    if max(problem.size) > MOST_ALONG:
+        raise LimitError(f"an axis of the input has {max(problem.size)} voxels; legal: at most {MOST_ALONG}")
+
+
+def _process_bytes(settings: Settings) -> int:
+    """Return what this process takes besides tiles, reading and writing."""
+    return (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES + (PICTURES_BYTES if settings.draws else 0)
 
 
 def _plan(settings: Settings, problem: Problem, ends: Ends, limit_bytes: int | None) -> Plan:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lucid_cli.sink import Statistics
 from lucid_cli.temporary import tree_of
@@ -144,9 +144,14 @@ def hash_files(paths: Iterable[Path]) -> str:
     whole = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while chunk := file.read(HASH_BYTES):
-                whole.update(chunk)
+            feed(whole, file)
     return whole.hexdigest()
+
+
+def feed(whole: Any, file: IO[bytes]) -> None:
+    """Let a hash take in what a file holds."""
+    while chunk := file.read(HASH_BYTES):
+        whole.update(chunk)
 
 
 def hash_values(*values: Any) -> str:

@@ -8,12 +8,12 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lucid_cli.formats import ZARR_FILES, Spec
+from lucid_cli.journal import feed
 from lucid_cli.zarr_folder import OwnFiles
 from lucid_cli.zarr_library import sync, zarr
 from lucid_core.errors import ExtraError, InputError, LucidError
@@ -27,7 +27,6 @@ SAFE_CODECS = {
 """Names of codecs that may run, without the `numcodecs.` that format 3 puts before some."""
 MOST_HASHED = 8 << 30
 """A hierarchy of more bytes than this is told by the names and sizes of its files."""
-HASH_BYTES = 4 << 20
 MOST_LISTED = 12
 
 
@@ -84,7 +83,7 @@ def node_of(spec: Spec) -> Any:
 def _near(spec: Spec, store: Any) -> str:
     """Say what the hierarchy holds instead of a node that it does not hold."""
     if not spec.inner:
-        return f" One has a file {', '.join(ZARR_FILES)}"
+        return f" One has a file {' or '.join(ZARR_FILES)}"
     try:
         paths = arrays_in(zarr.open(store=store, mode="r"))
     except Exception:
@@ -154,14 +153,9 @@ def digest(spec: Spec) -> str:
             name = path.relative_to(spec.node).as_posix() if spec.is_folder else ""
             whole.update(f"{name}\0{path.stat().st_size}\0".encode())
             if all_of_them or path.name in ZARR_FILES:
-                _hash(path, whole)
+                with path.open("rb") as file:
+                    feed(whole, file)
     return whole.hexdigest()
-
-
-def _hash(path: Path, whole: Any) -> None:
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_BYTES):
-            whole.update(chunk)
 
 
 def _far(spec: Spec) -> Iterator[bytes]:

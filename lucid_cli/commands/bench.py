@@ -33,6 +33,9 @@ Examples:
   lucid-conv3d bench scan.nii.gz --kernel gaussian --fwhm 6mm --quick --json
 """
 
+OF_CLUSTERS = ("executor", "scheduler", "workers")
+"""Options of who carries out a plan."""
+
 
 def _hidden(group: Sequence[Decorator]) -> list[Decorator]:
     """Return the options of a group for a command that takes them from a configuration only, to no effect."""
@@ -64,7 +67,9 @@ def _hidden(group: Sequence[Decorator]) -> list[Decorator]:
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Time other libraries that are installed.")
 @click.option("--all", "every", is_flag=True, help="Time algorithms predicted to be over ten times slower too.")
 @click.option("--quick", is_flag=True, help="Cut volumes to 32 voxels an axis, one round: a trial, no measurement.")
-@with_options(_hidden(OUTPUT), LAYER, WEIGHTS, KERNEL, VOLUME, STORAGE, PLANNING, CLUSTER, CONFIG, TALK, DEBUG)
+@with_options(
+    _hidden(OUTPUT), LAYER, WEIGHTS, KERNEL, VOLUME, _hidden(STORAGE), PLANNING, _hidden(CLUSTER), CONFIG, TALK, DEBUG
+)
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], as_json: bool, as_list: bool, **params: Any) -> int:
     """Time every algorithm and engine, and other libraries, on the built-in workloads or on a layer for INPUT.
@@ -93,4 +98,5 @@ def _check_unused(ctx: click.Context) -> None:
     for param in ctx.command.params:
         typed = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
         if typed and getattr(param, "hidden", False) and param.name != "report":  # --report - prints JSON
-            raise click.UsageError(f"{param.opts[-1]} has no use here: bench writes no file", ctx)
+            why = "times this process alone" if param.name in OF_CLUSTERS else "writes no file"
+            raise click.UsageError(f"{param.opts[-1]} has no use here: bench {why}", ctx)

@@ -113,6 +113,8 @@ def test_bench_neither_offers_nor_takes_options_for_outputs_but_takes_their_keys
         assert option not in shown
         result = run("bench", "--list", option, "out.nii")
         assert (result.code, result.err) == (2, f"Error: {option} has no use here: bench writes no file\n")
+    assert "has no use here: bench writes no file" in run("bench", "--list", "--pyramid").err
+    assert "--executor has no use here: bench times this" in run("bench", "--list", "--executor", "dask").err
 
 
 @pytest.mark.parametrize("words", ("weights: w.npz", "layers: [{weights: w.npz}]", "kernel: identity\nmask: w.npz.nii"))
