@@ -1,8 +1,10 @@
 """A kernel by its name or from a file of weights, and files of weights that are written."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as changed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from lucid_cli.named import given_options, made, rounded
 from lucid_cli.output import check_target, protect, write_bytes
 from lucid_cli.settings import Settings
 from lucid_cli.weight_files import suffix_of
+from lucid_cli.weight_saving import SAVERS
 from lucid_cli.weights import is_list, load, split
 from lucid_core.errors import ArgumentError
 from lucid_core.kernels import kernels
-from lucid_core.optional import require
 from lucid_core.registry import choose
 from lucid_core.units import Spacing
 
@@ -67,7 +69,9 @@ def write(filters: Filters, output: str, overwrite: bool) -> None:
     """Write filters to a file that `weights.load` reads; the suffix says the format."""
     path = Path(output)
     lower = path.name.lower()
-    writers = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".nii": _nifti, ".nii.gz": _nifti_gz}
+    of_names = {suffix: partial(_named_arrays, save) for suffix, save in SAVERS.items()}
+    writers: dict[str, Callable[[Filters], bytes]]
+    writers = {".npy": _npy, **of_names, ".nii": _nifti, ".nii.gz": _nifti_gz}
     suffix = next((one for one in writers if lower.endswith(one)), None)
     if suffix is None:
         raise ArgumentError(f"{output}: the suffix says no format for weights here; legal: {', '.join(writers)}")
@@ -89,21 +93,9 @@ def _plain(weight: Array) -> Array:
     return np.ascontiguousarray(weight[0, 0] if weight.shape[:2] == (1, 1) else weight)
 
 
-def _arrays(filters: Filters) -> dict[str, Array]:
+def _named_arrays(save: Callable[..., bytes], filters: Filters) -> bytes:
     arrays = {"weight": np.ascontiguousarray(filters.weight)}
-    return arrays if filters.bias is None else arrays | {"bias": filters.bias}
-
-
-def _npz(filters: Filters) -> bytes:
-    file = io.BytesIO()
-    arrays: dict[str, Any] = _arrays(filters)
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def _safetensors(filters: Filters) -> bytes:
-    saved: bytes = require("safetensors.numpy", "weights").save(_arrays(filters))
-    return saved
+    return save(arrays if filters.bias is None else arrays | {"bias": filters.bias})
 
 
 def _nifti(filters: Filters) -> bytes:

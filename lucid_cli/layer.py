@@ -74,7 +74,7 @@ class Recipe:
         """Input channels, where the settings or the weights say them."""
         if self.settings.in_channels is not None or self.weights is None:
             return self.settings.in_channels
-        return self.weights.in_channels(self.settings.groups or 1)
+        return self.weights.in_channels(self.settings.groups)
 
     @property
     def each_channel_alone(self) -> bool:
@@ -140,7 +140,8 @@ def _named(settings: Settings, channels: int, spacing: Spacing | None, dtype: np
         raise LimitError(f"the kernel would make {outputs} channels one by one; legal: at most {MOST_CHANNELS}")
     check_memory(channels * kernel.bank.nbytes, "the kernel, once a channel,")
     weight = np.tile(rounded(kernel.bank, dtype)[:, np.newaxis], (channels, 1, 1, 1, 1))
-    layer = _layer(settings, weight, None, channels, "valid" if kernel.pools else "same", "replicate", kernel.stride)
+    padding = "valid" if kernel.pools else "same"
+    layer = _layer(settings, weight, None, channels, padding, "replicate", kernel.stride)
     return replace(layer, kernel=kernel.to_json(), warnings=too_narrow(settings, kernel))
 
 
@@ -148,8 +149,15 @@ def _loaded(settings: Settings, weights: Weights, dtype: np.dtype[Any]) -> Layer
     if settings.bias and weights.bias is None:
         raise ShapeError(f"--bias: the weights {settings.weights} hold no bias; leave the option out")
     bias = None if settings.bias is False or weights.bias is None else rounded(weights.bias, dtype)
-    in_channels = weights.in_channels(settings.groups or 1)
-    return _layer(settings, rounded(weights.weight, dtype), bias, in_channels, 0, "zeros")
+    return _layer(
+        settings, rounded(weights.weight, dtype), bias, weights.in_channels(settings.groups), **_defaults(weights)
+    )
+
+
+def _defaults(weights: Weights) -> dict[str, Any]:
+    """Return what holds of a layer where the settings say nothing: what the file says, else what Conv3d has."""
+    said = {key: value for key, value in weights.layer.items() if key != "groups"}
+    return {"padding": 0, "padding_mode": "zeros"} | said
 
 
 def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:
@@ -179,6 +187,7 @@ def _layer(
     padding: int | str,
     padding_mode: str,
     stride: Sizes = 1,
+    dilation: Sizes = 1,
 ) -> Layer:
     """Join weights with the settings, which win over the defaults given here and must agree with the weights."""
     _agree("out_channels", settings.out_channels, weight.shape[0])
@@ -194,7 +203,7 @@ def _layer(
         tuple(weight.shape[2:]),
         stride if settings.stride is None else settings.stride,
         padding if settings.padding is None else settings.padding,
-        1 if settings.dilation is None else settings.dilation,
+        dilation if settings.dilation is None else settings.dilation,
         in_channels // weight.shape[1],
         settings.padding_mode or padding_mode,
         strided_same=named and settings.padding is None,

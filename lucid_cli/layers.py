@@ -17,6 +17,7 @@ from lucid_cli.layer import Layer, Recipe, recipe, weights_file
 from lucid_cli.mistakes import Mistake, find
 from lucid_cli.options import KERNEL, LAYER, WEIGHTS, with_options
 from lucid_cli.settings import Settings
+from lucid_cli.weights import stack_in
 from lucid_core.compute import Filters
 from lucid_core.elementwise import OPERATIONS, Operation
 from lucid_core.errors import ArgumentError, LucidError, ShapeError
@@ -128,7 +129,10 @@ class LayersRecipe:
 
 
 def any_recipe(settings: Settings) -> Recipe | LayersRecipe:
-    """Return the recipe of the one layer, or of the list of layers, that the settings say."""
+    """Return the recipe of the one layer, or of the list of layers, that the settings or their file of weights say."""
+    if settings.layers is None and settings.weights is not None and settings.kernel is None:
+        layers = stack_in(settings.weights)
+        settings = settings if layers is None else replace(settings, layers=tuple(layers), weights=None)
     if settings.layers is None:
         return recipe(settings)
     entries, mistakes = read_entries(settings.layers)
@@ -157,7 +161,7 @@ def weights_files(settings: Settings) -> list[Path]:
     entries = [entry for entry in settings.layers or () if isinstance(entry, dict)]
     texts = [settings.weights, *(entry.get("weights") for entry in entries)]
     found = [weights_file(text) for text in texts if isinstance(text, str)]
-    return [path for path in found if path is not None]
+    return list(dict.fromkeys(path for path in found if path is not None))
 
 
 def list_mistakes(settings: Settings, entries: Sequence[Operation | Settings]) -> Iterator[str]:

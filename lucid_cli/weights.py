@@ -2,12 +2,15 @@
 
 A file of several arrays holds `weight` and perhaps `bias`, or `KEY.weight` and `KEY.bias` (also by the names of Keras);
 KEY may also name the array itself; without it the only array of five axes is taken. No bias in the file is no bias.
+
+A file that was made here may also say what its layer is, or the stack of its layers (`weight_files.LAYER`).
 """
 
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,15 @@ import numpy.typing as npt
 from lucid_cli.formats import ZARR
 from lucid_cli.opening import check_input
 from lucid_cli.weight_files import SUFFIXES, ArrayFile, opened
+from lucid_core.arguments import integer, layer_arguments
 from lucid_core.errors import ArgumentError, InputError, ShapeError
 from lucid_core.registry import did_you_mean
 
 Array = npt.NDArray[Any]
 PAIRS = (("weight", "bias"), ("kernel", "bias"), ("kernel:0", "bias:0"), ("vars.0", "vars.1"))
 """Last names of a weight and its bias: of PyTorch, and of Keras 2 and 3."""
+LAYER_KEYS = ("stride", "padding", "dilation", "groups", "padding_mode")
+"""What a file may say of its layer."""
 SHOWN = 60
 """Characters of a wrong list that its error repeats."""
 
@@ -33,10 +39,12 @@ class Weights:
 
     weight: Array
     bias: Array | None
+    layer: Mapping[str, Any] = field(default_factory=dict)
+    """What the file says of its layer, by `LAYER_KEYS`: what holds where the settings say nothing."""
 
-    def in_channels(self, groups: int) -> int:
-        """Return the input channels of a layer with these weights in so many groups."""
-        return int(self.weight.shape[1]) * groups
+    def in_channels(self, groups: int | None) -> int:
+        """Return the input channels of a layer with these weights in so many groups, None for the file's own."""
+        return int(self.weight.shape[1]) * (groups or int(self.layer.get("groups", 1)))
 
 
 def load(text: str, axes: str = "zyx", layout: str = "torch") -> Weights:
@@ -55,7 +63,44 @@ def load(text: str, axes: str = "zyx", layout: str = "torch") -> Weights:
         weight_name, bias_name = _names(arrays, key)
         weight = arrays.read(weight_name)
         bias = None if bias_name is None else arrays.read(bias_name)
-    return _checked(str(path), weight, bias, axes, layout)
+        layer = {} if "layers" in arrays.layer else arrays.layer
+    checked = _checked(str(path), weight, bias, axes, layout)
+    return replace(checked, layer=_checked_layer(path, checked, layer))
+
+
+def stack_in(text: str) -> list[Any] | None:
+    """Return the layers of a file that says it holds a stack, as `--layers` has them; None for any other."""
+    path, key = split(text)
+    if is_list(text) or key is not None or path.name.lower().endswith(ZARR):
+        return None
+    check_input(path, from_yaml=True)
+    with opened(path) as arrays:
+        layers = arrays.layer.get("layers")
+    if layers is None:
+        return None
+    if not isinstance(layers, list):
+        raise InputError(f"weights {path}: what it says of its layers is no list; write the file anew")
+    return [_entry(path, entry) for entry in layers]
+
+
+def _entry(path: Path, entry: Any) -> Any:
+    """Return a layer as a list of layers has it: its weights are FILE:KEY."""
+    if isinstance(entry, dict) and isinstance(entry.get("weights"), str):
+        return entry | {"weights": f"{path}:{entry['weights']}"}
+    return entry
+
+
+def _checked_layer(path: Path, weights: Weights, layer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a file says of its layer, or raise `InputError`."""
+    try:
+        if unknown := sorted(layer.keys() - set(LAYER_KEYS)):
+            raise ArgumentError(f"unknown {unknown[0]!r}; legal: {', '.join(LAYER_KEYS)}")
+        said = {"padding_mode_name" if key == "padding_mode" else key: value for key, value in layer.items()}
+        in_channels = weights.weight.shape[1] * integer("groups", said.get("groups", 1), 1)
+        layer_arguments(in_channels, weights.weight.shape[0], weights.weight.shape[2:], **said)
+    except ArgumentError as error:
+        raise InputError(f"weights {path}: what it says of its layer is not legal: {error}") from error
+    return layer
 
 
 def is_list(text: str) -> bool:

@@ -4,8 +4,9 @@ Nothing in such a file is ever executed. What is read is bounded before it is re
 """
 
 import importlib
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from lucid_core.errors import ArgumentError, InputError, LucidError
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+LAYER = "lucid-conv3d"
+"""Where a file may say, as JSON, of what layer or layers its weights are."""
 MOST_BYTES = 1 << 30
 """Weights larger than this are refused before they are read."""
 SURE_BYTES, MOST_RATIO = 1 << 24, 100
@@ -40,7 +43,8 @@ SUFFIXES = {
 class ArrayFile:
     """A file of named arrays: their names, and the shape and the values of one, read when asked for.
 
-    A file of one array without a name has the name "". Arrays may have `aliases` beside their names.
+    A file of one array without a name has the name "". Arrays may have `aliases` beside their names. `layer` is what
+    the file says of the layer that it belongs to, nothing where it does not.
     """
 
     def __init__(
@@ -50,12 +54,21 @@ class ArrayFile:
         shape: Callable[[str], Shape],
         read: Callable[[str], Array],
         aliases: Iterable[str] = (),
+        layer: str | None = None,
     ) -> None:
         self.path = path
         self.names = sorted(names)
         self.known = {*self.names, *aliases}
         self.shape = shape
         self.read = read
+        self.layer = _layer(layer)
+
+
+def _layer(text: str | None) -> Mapping[str, Any]:
+    found = json.loads(text) if text else {}
+    if not isinstance(found, dict):
+        raise TypeError(f"what it says of its layer is no mapping: {text!r:.60}")
+    return found
 
 
 def suffix_of(path: Path) -> str:

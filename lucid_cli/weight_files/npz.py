@@ -10,12 +10,12 @@ import numpy as np
 
 from lucid_cli.formats.npy import MOST_HEADER_BYTES
 from lucid_cli.talk import silent
-from lucid_cli.weight_files import Array, ArrayFile, Shape, check_members, check_size
+from lucid_cli.weight_files import LAYER, Array, ArrayFile, Shape, check_members, check_size
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ArrayFile]:
-    """Open the archive; other members are ignored."""
+    """Open the archive; other members than arrays, and what says of which layer they are, are ignored."""
     with zipfile.ZipFile(path) as archive:
         check_members(path, archive.namelist())
         members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
@@ -31,7 +31,15 @@ def opened(path: Path) -> Iterator[ArrayFile]:
             with archive.open(members[name]) as member, silent():
                 return _shape(member)
 
-        yield ArrayFile(path, members, shape, read)
+        yield ArrayFile(path, members, shape, read, layer=_layer(archive))
+
+
+def _layer(archive: zipfile.ZipFile) -> str | None:
+    """Return what the archive says of its layer, None for nothing."""
+    if f"{LAYER}.json" not in archive.namelist():
+        return None
+    with archive.open(f"{LAYER}.json") as member:
+        return member.read(MOST_HEADER_BYTES).decode()
 
 
 def _shape(member: IO[bytes]) -> Shape:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lucid_cli.weight_files import Array, ArrayFile
+from lucid_cli.weight_files import LAYER, Array, ArrayFile
 from lucid_core.errors import InputError
 from lucid_core.optional import require
 
@@ -25,4 +25,5 @@ def opened(path: Path) -> Iterator[ArrayFile]:
             array: Array = file.get_tensor(name)
             return array
 
-        yield ArrayFile(path, file.keys(), lambda name: tuple(file.get_slice(name).get_shape()), read)
+        said = (file.metadata() or {}).get(LAYER)
+        yield ArrayFile(path, file.keys(), lambda name: tuple(file.get_slice(name).get_shape()), read, layer=said)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lucid_cli.weight_files import SUFFIXES
+from lucid_cli.weight_saving import SAVERS
 from lucid_cli.weights import load
 from lucid_core.errors import ArgumentError, InputError, ShapeError
 from tests.cli.conftest import make_nifti, make_volume, noise, ok, run
@@ -305,3 +306,72 @@ def test_a_damaged_file_is_an_error_in_words(scan, folder, suffix):
 def test_options_of_weights_need_weights(scan, option, value):
     result = run("apply", "scan.npy", "-o", "out.npy", "--kernel", "sobel", option, value)
     assert (result.code, f"{option} belongs to a file of weights" in result.err) == (2, True)
+
+
+own_formats = pytest.mark.parametrize("suffix", (".npz", ".safetensors"))
+
+
+def save_with_layer(suffix, arrays, layer):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = Path(f"own{suffix}")
+    path.write_bytes(SAVERS[suffix](arrays, layer))
+    assert SAVERS[suffix](arrays, layer) == path.read_bytes(), "no clock in the file"
+    return path
+
+
+@own_formats
+def test_a_file_says_what_its_layer_is_and_the_settings_win(folder, suffix):
+    layer = {"stride": [1, 2, 1], "padding": "valid", "dilation": [1, 1, 2], "groups": 2, "padding_mode": "reflect"}
+    path = save_with_layer(suffix, {"weight": WEIGHT, "bias": BIAS}, layer)
+    np.save("x.npy", noise(4, 9, 10, 11))
+    ok("apply", "x.npy", "-o", "y.npy", "--weights", path)
+    expected = oracle(np.load("x.npy")[None], WEIGHT, BIAS, (1, 2, 1), 0, (1, 1, 2), 2, "reflect")[0][0]
+    np.testing.assert_allclose(np.load("y.npy"), expected, rtol=1e-5, atol=2e-3)
+    ok("apply", "x.npy", "-o", "z.npy", "--weights", path, "--stride", "1", "--padding", "2,1,1")
+    expected = oracle(np.load("x.npy")[None], WEIGHT, BIAS, 1, (2, 1, 1), (1, 1, 2), 2, "reflect")[0][0]
+    np.testing.assert_allclose(np.load("z.npy"), expected, rtol=1e-5, atol=2e-3)
+
+
+@own_formats
+def test_a_file_says_what_its_stack_of_layers_is(folder, suffix):
+    first, last = noise(3, 1, 3, 3, 3, seed=3), noise(1, 3, 1, 1, 1, seed=4)
+    layers = [{"weights": "0", "padding": "same"}, {"leaky_relu": [0.1]}, {"weights": "2"}]
+    path = save_with_layer(suffix, {"0.weight": first, "2.weight": last, "2.bias": noise(1)}, {"layers": layers})
+    np.save("x.npy", noise(6, 7, 8))
+    ok("apply", "x.npy", "-o", "y.npy", "--weights", path)
+    said = [
+        {"weights": f"{path}:0", "padding": "same"},
+        {"leaky_relu": [0.1]},
+        {"weights": f"{path}:2"},
+    ]
+    ok("apply", "x.npy", "-o", "z.npy", "--layers", json.dumps(said))
+    np.testing.assert_array_equal(np.load("y.npy"), np.load("z.npy"))
+    ok("apply", "x.npy", "-o", "first.npy", "--weights", f"{path}:0")
+    assert np.load("first.npy").shape == (1, 3, 4, 5, 6), "one layer by its name has the defaults of Conv3d"
+    refused = run("apply", "x.npy", "-o", "w.npy", "--weights", path, "--stride", "2")
+    assert refused.code == 2
+    assert "stands beside layers" in refused.err
+
+
+@own_formats
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    (
+        ({"stride": 0}, "at least 1"),
+        ({"padding": "reflect"}, "padding must be"),
+        ({"groups": 5}, "groups"),
+        ({"kernel": 3}, "unknown 'kernel'"),
+        ({"layers": "relu"}, "no list"),
+        ({"layers": [{"weights": "0", "padding": "much"}]}, "much"),
+        ([1], "no mapping"),
+    ),
+)
+def test_what_a_file_says_wrongly_of_its_layer_is_an_error_in_words(folder, suffix, layer, words):
+    path = save_with_layer(suffix, {"weight": WEIGHT}, layer)
+    np.save("x.npy", noise(2, 5, 5, 5))
+    refused = run("apply", "x.npy", "-o", "y.npy", "--weights", path)
+    assert words in refused.err
+    assert refused.err.startswith("Error: ")
+    assert refused.code in (2, 3, 5)
+    assert not Path("y.npy").exists()
