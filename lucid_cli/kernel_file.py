@@ -67,6 +67,12 @@ def _flipped(filters: Filters, settings: Settings) -> Filters:
 
 def write(filters: Filters, output: str, overwrite: bool) -> None:
     """Write filters to a file that `weights.load` reads; the suffix says the format."""
+    content = encoded(filters, output)
+    write_bytes(check_target(Path(output), protect(filters.files), overwrite, skips=False), content, overwrite)
+
+
+def encoded(filters: Filters, output: str) -> bytes:
+    """Return what such a file of this name holds. Raises `ArgumentError` for a format that has no place for it."""
     path = Path(output)
     lower = path.name.lower()
     of_names = {suffix: partial(_named_arrays, save) for suffix, save in SAVERS.items()}
@@ -79,7 +85,7 @@ def write(filters: Filters, output: str, overwrite: bool) -> None:
         raise ArgumentError(
             f"{output}: a {suffix} has no place for the bias of {filters.name}; use .npz or .safetensors"
         )
-    write_bytes(check_target(path, protect(filters.files), overwrite, skips=False), writers[suffix](filters), overwrite)
+    return writers[suffix](filters)
 
 
 def _npy(filters: Filters) -> bytes:

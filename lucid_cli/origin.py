@@ -64,18 +64,19 @@ def _sha256(
 
 def read_by(spec: Spec, settings: Settings) -> list[Read]:
     """Return what a run on an input reads; a pipe is nothing that could be read again."""
-    return [*([] if spec.is_pipe else [_read("input", spec)]), *_read_by_all(settings)]
+    return [*([] if spec.is_pipe else [read_as("input", spec)]), *_read_by_all(settings)]
 
 
 def _read_by_all(settings: Settings) -> list[Read]:
     """Return what is read whatever the input is."""
     return [
-        *([_read("mask", parse_spec(settings.mask))] if settings.mask else []),
+        *([read_as("mask", parse_spec(settings.mask))] if settings.mask else []),
         *(Read("weights", path, (path,)) for path in weights_files(settings)),
     ]
 
 
-def _read(role: str, spec: Spec) -> Read:
+def read_as(role: str, spec: Spec) -> Read:
+    """Return what reading a volume is."""
     files = format_of(spec).files_read(spec) if spec.suffix else [spec.path]
     return Read(role, str(spec) if spec.is_zarr else spec.path, tuple(files), spec if spec.is_zarr else None)
 
@@ -83,7 +84,7 @@ def _read(role: str, spec: Spec) -> Read:
 def files_read(inputs: Iterable[Spec], settings: Settings, config: str | None) -> list[Path]:
     """Return the files that a run on all inputs reads, and the sidecars of these where outputs have such."""
     specs = [spec for spec in inputs if not spec.is_pipe]
-    paths = [path for one in [_read("input", spec) for spec in specs] + _read_by_all(settings) for path in one.files]
+    paths = [path for one in [read_as("input", spec) for spec in specs] + _read_by_all(settings) for path in one.files]
     paths += [sidecar_path(spec) for spec in specs if settings.has_sidecar]
     return paths + [Path(path) for path in (config, settings.from_file) if path]
 

@@ -22,6 +22,29 @@ def kind_shown(kind: str) -> str:
     return ("bar" if sys.stderr and sys.stderr.isatty() else "log") if kind == "auto" else kind
 
 
+class Due:
+    """Says when a line is due: the first one, 10 % or 30 s after the last, or the last."""
+
+    def __init__(self, patience: float = 0.0) -> None:
+        """No line is due in the first `patience` seconds."""
+        self._patience = patience
+        self._start = self._last_time = time.monotonic()
+        self._last_share = 0.0
+        self._shown = 0
+
+    def now(self, share: float) -> bool:
+        """Say whether a line is due when this share is done; then it counts as shown."""
+        self._last_share = min(self._last_share, share)
+        since = time.monotonic() - self._last_time
+        wait = LINE_SECONDS if self._shown else FIRST_SECONDS
+        due = share - self._last_share >= LINE_SHARE or since >= wait or share == 1.0 > self._last_share
+        due = due and (not self._patience or time.monotonic() - self._start >= self._patience)
+        if due:
+            self._last_share, self._last_time = share, time.monotonic()
+            self._shown += 1
+        return due
+
+
 class Reporter:
     """Shows the progress of one input; an observer of `execute` and a context manager that ends what it shows.
 
@@ -31,13 +54,11 @@ class Reporter:
     def __init__(self, kind: str, title: str, *, patience: float = 0.0) -> None:
         """Report nothing as lines in the first `patience` seconds."""
         self._kind = kind_shown(kind)
-        self._patience = patience
+        self._due = Due(patience)
         self._title = title
         self._bar: Any = None
-        self._began = self._last_time = self._start = time.monotonic()
-        self._last_share = 0.0
+        self._began = time.monotonic()
         self._before = 0
-        self._shown = 0
         self._event: Progress | None = None
         self._lock, self._end = threading.Lock(), threading.Event()
         self._clock = threading.Thread(target=self._tick, name="lucid-progress", daemon=True)
@@ -60,8 +81,7 @@ class Reporter:
     def _show(self, event: Progress) -> None:
         if self._kind == "bar":
             self._show_bar(event)
-        elif self._kind in ("log", "json") and self._due(event):
-            self._shown += 1
+        elif self._kind in ("log", "json") and self._due.now(event.done / event.total if event.total else 1.0):
             say(self._line(event) if self._kind == "log" else self._json(event))
 
     def _show_bar(self, event: Progress) -> None:
@@ -75,18 +95,6 @@ class Reporter:
             self._bar.update(event.done - self._bar.n)
         else:
             self._bar.refresh()
-
-    def _due(self, event: Progress) -> bool:
-        """Say whether it is time for a line: the first one, 10 % or 30 s after the last, or the last."""
-        share = event.done / event.total if event.total else 1.0
-        self._last_share = min(self._last_share, share)
-        since = time.monotonic() - self._last_time
-        wait = LINE_SECONDS if self._shown else FIRST_SECONDS
-        due = share - self._last_share >= LINE_SHARE or since >= wait or share == 1.0 > self._last_share
-        due = due and (not self._patience or time.monotonic() - self._start >= self._patience)
-        if due:
-            self._last_share, self._last_time = share, time.monotonic()
-        return due
 
     def _rate(self, event: Progress) -> tuple[float, float | None]:
         """Return the voxels a second, and the seconds left, None where no voxel is done yet."""

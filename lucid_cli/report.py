@@ -122,7 +122,7 @@ def rows(item: Item) -> list[tuple[str, str]]:
         ("input", volume_line(item.input)),
         ("output", volume_line(item.output)),
         ("N,C,D,H,W", " -> ".join("x".join(map(str, item.shapes[name])) for name in ("input", "padded", "output"))),
-        *[row for layer in item.layer.get("layers", [item.layer]) for row in _layer_rows(layer)],
+        *[row for layer in item.layer.get("layers", [item.layer]) for row in layer_rows(layer)],
         *([("volume", _reading_line(item.volume))] if item.volume else []),
         ("work", f"{item.parameters} parameters, {item.macs / 1e9 if item.macs else 0:.3g} GMAC"),
         ("plan", _plan_line(item.plan)),
@@ -145,7 +145,7 @@ def grid_line(volume: dict[str, Any]) -> str:
     return f"{'x'.join(map(str, volume['shape']))} ({volume['axes']}) {volume['dtype']}, {where}"
 
 
-def _layer_rows(layer: Any) -> list[tuple[str, str]]:
+def layer_rows(layer: Any) -> list[tuple[str, str]]:
     """Return the rows of a layer, or of an elementwise operation between layers."""
     if isinstance(layer, str):
         return [("then", layer)]

@@ -1,0 +1,123 @@
+"""A model fitted by Adam, epoch after epoch, until it is not better any more."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_cli.fitting.model import Model
+from lucid_cli.fitting.tiles import MOST_OPEN, Tiles
+from lucid_cli.fitting.work import Fitted, Work
+from lucid_core.events import Progress as Event
+from lucid_core.fitting.scaling import ScaledExamples, Scaling, scaling_for
+from lucid_core.fitting.train import Choices, Epoch, Progress, begin, evaluate, train
+
+PATIENCE = 10
+"""Epochs without a better one, after which a fit ends, where `--patience` does not say."""
+ACTIVATIONS = 4
+"""Arrays of the size of every layer's output that a step holds: the value, its gradient, and what computes them."""
+
+
+def bytes_of_step(model: Model, tiles: Tiles, batch_size: int) -> int:
+    """Return the memory of one step: the tiles of a batch, and for one of them ACTIVATIONS of every layer's output."""
+    place = max(tiles.places, key=lambda one: one.region.voxels)
+    problem = tiles.problems[place.pair]
+    whole = model.problem((1, problem.in_channels, *problem.input_region(place.region).shape))
+    layers = len(model.parts) / len(whole.problems)
+    values = sum(math.prod(one.out_shape) for one in whole.problems) * math.ceil(layers)
+    return batch_size * tiles.block_bytes() + ACTIVATIONS * values * tiles.dtype.itemsize
+
+
+def fit_by_adam(work: Work) -> Fitted:
+    """Train until the epochs are over, or none of the last `--patience` was better; take the best weights."""
+    settings, module = work.settings, work.model.module()
+    constraints = settings.constraint
+    scaling = scaling_for(module, work.training, settings.loss, constraints)
+    scaling.applied(module)
+    choices = Choices(
+        settings.loss,
+        scaling.ridges(module, settings.loss, settings.l2),
+        constraints,
+        settings.learning_rate,
+        settings.batch_size or 1,
+        work.seed,
+    )
+    progress = begin(module, choices)
+    _restore(work, progress)
+    patience = PATIENCE if settings.patience is None else settings.patience
+    stopped = _run(work, progress, choices, scaling, patience)
+    best, unit = progress.best_epoch, scaling.unit(settings.loss)
+    assert best is not None
+    module.load_state_dict(progress.best)
+    training = evaluate(module, ScaledExamples(work.training, scaling), settings.loss, lambda _: None)
+    scaling.undone(module)
+    curve = [_in_units(one, unit) for one in progress.epochs]
+    facts = {"epochs": len(curve), "best_epoch": best.number, "stopped": stopped, "learning_rate": settings.learning_rate}
+    validation = _in_units(best, unit).validation
+    return Fitted(work.model.learned(module), "adam", training * unit, validation, facts, curve)
+
+
+def _run(work: Work, progress: Progress, choices: Choices, scaling: Scaling, patience: int) -> str:
+    """Train; return why it ended."""
+    training, validation = (ScaledExamples(one, scaling) for one in (work.training, work.validation))
+    each = len(work.training) + len(work.validation)
+    done, total = each * len(progress.epochs), each * work.settings.epochs
+
+    def observe(count: int) -> None:
+        nonlocal done
+        done += count
+        work.observe(Event(done, total))
+
+    epochs = train(progress, training, validation, choices, lambda drawn: _order(work.training, drawn), observe)
+    while len(progress.epochs) < work.settings.epochs:
+        if progress.epochs and progress.since_best >= patience:
+            return f"no better epoch in the last {patience}"
+        epoch = next(epochs)
+        work.tell(_in_units(epoch, scaling.unit(choices.loss)))
+        _save(work, progress)
+    return "all epochs are done"
+
+
+def _in_units(epoch: Epoch, unit: float) -> Epoch:
+    """Return an epoch with its losses in the units of the targets."""
+    validation = None if epoch.validation is None else unit * epoch.validation
+    return Epoch(epoch.number, unit * epoch.training, validation)
+
+
+def _order(tiles: Tiles, drawn: np.random.Generator) -> Sequence[int]:
+    """Draw the order of an epoch: all tiles in turn, of no more scans at a time than are open at once."""
+    scans = drawn.permutation(sorted({place.pair for place in tiles.places}))
+    group = {int(scan): number // MOST_OPEN for number, scan in enumerate(scans)}
+    keys = drawn.random(len(tiles))
+    return sorted(range(len(tiles)), key=lambda number: (group[tiles.places[number].pair], keys[number]))
+
+
+def _save(work: Work, progress: Progress) -> None:
+    if work.checkpoint is None:
+        return
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for prefix, state in (
+        ("model", progress.model.state_dict()),
+        ("best", progress.best),
+        ("optimizer", progress.optimizer.state_dict()),
+    ):
+        arrays |= {f"{prefix}:{name}": np.asarray(value) for name, value in state.items()}
+    work.checkpoint.save(arrays, {"epochs": [[one.number, one.training, one.validation] for one in progress.epochs]})
+
+
+def _restore(work: Work, progress: Progress) -> None:
+    """Go on from what an interrupted run left."""
+    left = work.checkpoint.load() if work.checkpoint else None
+    if left is None:
+        return
+    arrays, words = left
+    states: dict[str, dict[str, Any]] = {}
+    for prefix, named in itertools.groupby(sorted(arrays), key=lambda name: name.partition(":")[0]):
+        states[prefix] = {name.partition(":")[2]: arrays[name] for name in named}
+    progress.model.load_state_dict(states["model"])
+    progress.optimizer.load_state_dict(states["optimizer"])
+    progress.best = states["best"]
+    progress.epochs = [Epoch(*one) for one in words["epochs"]]

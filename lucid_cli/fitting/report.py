@@ -1,0 +1,121 @@
+"""The report of a fit: one typed result, as JSON, as a table, or as a page."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lucid_cli.fitting.memory import Memory
+from lucid_cli.fitting.pairs import Pair
+from lucid_cli.fitting.settings import FitSettings
+from lucid_cli.fitting.work import Fitted
+from lucid_cli.layers import described
+from lucid_cli.report import grid_line, layer_rows
+from lucid_core import __version__
+from lucid_core.stack import Problem
+from lucid_core.units import format_bytes
+
+SCHEMA = "lucid-conv3d/fit-1"
+MOST_SHOWN = 3
+"""Pairs that the table shows."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was fitted to what, and what came of it."""
+
+    settings: FitSettings
+    pairs: Sequence[Pair]
+    problem: Problem
+    fitted: Fitted
+    tiles: tuple[int, int]
+    """Tiles to train and to validate with."""
+    memory: Memory
+    output: str
+    apply: tuple[str, ...]
+    """Options of `apply` that go with the file."""
+    seconds: float
+    peak_rss_bytes: int
+
+    @property
+    def command(self) -> str:
+        """The command that applies the weights."""
+        return shlex.join(["lucid-conv3d", "apply", "SCAN", "-o", "OUT", "--weights", self.output, *self.apply])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report."""
+        fitted, settings = self.fitted, self.settings
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "command": "fit",
+            "status": "ok",
+            "layer": described(fitted.model.layer, self.problem),
+            "pairs": [_pair_json(pair) for pair in self.pairs],
+            "fit": {
+                "solver": fitted.solver,
+                "loss": settings.loss,
+                "l2": settings.l2,
+                "constraints": list(settings.constraint),
+                "seed": settings.seed or 0,
+                "borders": settings.borders,
+                "training": {"tiles": self.tiles[0], "loss": finite(fitted.training)},
+                "validation": {"tiles": self.tiles[1], "loss": finite(fitted.validation)},
+                **{name: finite(value) for name, value in fitted.facts.items()},
+                "curve": [
+                    {"epoch": one.number, "training": one.training, "validation": finite(one.validation)}
+                    for one in fitted.curve
+                ],
+            },
+            "output": {"path": self.output, "apply": self.command},
+            "plan": dict(vars(self.memory)),
+            "seconds": self.seconds,
+            "peak_rss_bytes": self.peak_rss_bytes,
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what is known, named."""
+        layer = described(self.fitted.model.layer, self.problem)
+        found = [("pair", _pair_line(pair)) for pair in self.pairs[:MOST_SHOWN]]
+        found += [("", f"and {len(self.pairs) - MOST_SHOWN} more")] if len(self.pairs) > MOST_SHOWN else []
+        found += [row for one in layer.get("layers", [layer]) for row in layer_rows(one)]
+        facts = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in self.fitted.facts.items())
+        found += [
+            ("solver", f"{self.fitted.solver}, {facts}"),
+            ("loss", self._loss_line()),
+            ("plan", f"{self.memory.threads} threads, {sum(self.tiles)} tiles, peak {format_bytes(self.memory.peak_bytes)}"),
+            ("output", f"{self.output}, in {self.seconds:.2f} s"),
+            ("apply it", self.command),
+        ]
+        return found
+
+    def table(self) -> str:
+        """Return it as lines for people."""
+        return "\n".join(f"{name:>10}  {text}" for name, text in self.rows())
+
+    def _loss_line(self) -> str:
+        fitted, loss = self.fitted, self.settings.loss
+        parts = [f"{loss} {fitted.training:.6g} over the voxels it was learned from"]
+        if fitted.validation is not None:
+            parts.append(f"{fitted.validation:.6g} over those to validate with")
+        return ", ".join(parts)
+
+
+def finite(value: Any) -> Any:
+    """Return a value as JSON knows it: None for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    shown = {"input": pair.input.info.to_json(), "target": pair.target.info.to_json()}
+    return shown if pair.mask is None else shown | {"mask": pair.mask.info.to_json()}
+
+
+def _pair_line(pair: Pair) -> str:
+    mask = "" if pair.mask is None else f", where {pair.mask.spec} is not 0"
+    return f"{pair.input.spec} -> {pair.target.spec}  {grid_line(pair.target.info.to_json())}{mask}"
