@@ -5,6 +5,7 @@ the means of f and y, and the sums of products about the means. Kept about the m
 of the data (Chan, Golub and LeVeque 1983), whether a bias is wanted later or not. Two sets of samples add up.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -22,6 +23,8 @@ Array = npt.NDArray[np.float64]
 class NormalEquations:
     """What is left of samples. Arrays are float64; g groups, P = C/g * K_D * K_H * K_W terms, O output channels."""
 
+    shape: tuple[int, int, int, int, int]
+    """That of the weight: (O, C/g, K_D, K_H, K_W)."""
     count: int
     """Samples: output voxels that count, of all tiles."""
     left_out: int
@@ -40,14 +43,14 @@ class NormalEquations:
     @classmethod
     def of_none(cls, problem: ConvProblem) -> "NormalEquations":
         """Return the equations of no samples at all."""
-        groups, terms, made = problem.groups, problem.terms, problem.out_channels // problem.groups
-        shapes = ((groups, terms), (groups, made), (groups, terms, terms), (groups, terms, made), (groups, made))
-        return cls(0, 0, *(np.zeros(shape) for shape in shapes))
+        shape = weight_shape(problem)
+        arrays = {name: np.zeros(size) for name, size in _sizes(shape, problem.groups).items()}
+        return cls(shape, 0, 0, **arrays)
 
     @property
     def outputs(self) -> int:
         """Output channels O."""
-        return self.powers.size
+        return self.shape[0]
 
     @property
     def values(self) -> int:
@@ -63,10 +66,10 @@ class NormalEquations:
 
     def __iadd__(self, other: "NormalEquations") -> "NormalEquations":
         """Add other samples in place. Raises `ShapeError` for those of another layer."""
-        if self.moments.shape != other.moments.shape:
+        if (self.shape, self.gram.shape) != (other.shape, other.gram.shape):
             raise ShapeError(
-                f"normal equations of different layers do not add up: (groups, terms, outputs of a group) are "
-                f"{self.moments.shape} and {other.moments.shape}"
+                f"normal equations of different layers do not add up: weights of shape {self.shape} in "
+                f"{len(self.gram)} groups, and {other.shape} in {len(other.gram)}"
             )
         total = self.count + other.count
         share = other.count / total if total else 0.0
@@ -102,12 +105,9 @@ class NormalEquations:
 
     def grouped(self, weight: npt.NDArray[Any]) -> Array:
         """Return a weight (O, C/g, K_D, K_H, K_W) as (g, O/g, P) float64."""
+        if weight.shape != self.shape:
+            raise ShapeError(f"the weight has shape {weight.shape}, and these normal equations are of {self.shape}")
         groups, terms, made = self.moments.shape
-        if weight.size != groups * terms * made or weight.shape[0] != groups * made:
-            raise ShapeError(
-                f"a weight of shape {weight.shape} does not fit these normal equations, of {groups * made} filters with "
-                f"{terms} terms each"
-            )
         return weight.reshape(groups, made, terms).astype(np.float64, copy=False)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -120,25 +120,31 @@ class NormalEquations:
         names = [field.name for field in fields(cls)]
         if missing := [name for name in names if name not in arrays]:
             raise ShapeError(f"these are no normal equations: {', '.join(missing)} is missing; legal: {', '.join(names)}")
-        given = {name: np.array(arrays[name], np.float64) for name in names[2:]}
-        if given["moments"].ndim != 3 or any(given[name].shape != shape for name, shape in _shapes(given).items()):
+        shape, given = tuple(map(int, arrays["shape"])), {name: np.array(arrays[name], np.float64) for name in names[3:]}
+        legal = _sizes(shape, len(given["gram"])) if len(shape) == 5 and given["gram"].ndim == 3 else {}
+        if {name: array.shape for name, array in given.items()} != legal:
             found = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-            raise ShapeError(f"these are no normal equations: the shapes do not fit one another: {found}")
-        return cls(int(arrays["count"]), int(arrays["left_out"]), **given)
+            raise ShapeError(f"these are no normal equations of a weight of shape {shape}: {found}")
+        return cls(shape, int(arrays["count"]), int(arrays["left_out"]), **given)
 
 
-def _shapes(given: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that follow from that of the moments."""
-    groups, terms, made = given["moments"].shape
+def weight_shape(problem: ConvProblem) -> tuple[int, int, int, int, int]:
+    """Return the shape (O, C/g, K_D, K_H, K_W) of the weight of a problem."""
+    return (problem.out_channels, problem.in_channels // problem.groups, *problem.kernel_size)
+
+
+def _sizes(shape: tuple[int, ...], groups: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of normal equations."""
+    made, terms = shape[0] // groups, math.prod(shape[1:])
     return {
         "mean": (groups, terms),
         "target_mean": (groups, made),
         "gram": (groups, terms, terms),
+        "moments": (groups, terms, made),
         "powers": (groups, made),
     }
 
 
 def equations_bytes(problem: ConvProblem) -> int:
-    """Return the memory of normal equations of a layer."""
-    made = problem.out_channels // problem.groups
-    return 8 * problem.groups * (problem.terms * (problem.terms + made + 1) + 2 * made)
+    """Return the memory of the normal equations of a problem."""
+    return 8 * sum(map(math.prod, _sizes(weight_shape(problem), problem.groups).values()))

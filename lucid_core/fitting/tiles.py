@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lucid_core.blas import single_threaded
 from lucid_core.boundary import Window
 from lucid_core.fitting import columns, correlations
-from lucid_core.fitting.normal import NormalEquations, equations_bytes
+from lucid_core.fitting.normal import NormalEquations, equations_bytes, weight_shape
 from lucid_core.fitting.samples import Array, Flags, Samples, samples
 from lucid_core.machine import rates
 from lucid_core.problem import ConvProblem
@@ -50,7 +50,8 @@ def tile_equations(
     with single_threaded():
         parts = [_of_group(problem, found, group, way, scratch) for group in range(problem.groups)]
     gram, moments, powers, mean, target_mean = (np.stack(part) for part in zip(*parts, strict=True))
-    return NormalEquations(found.count, found.left_out, mean, target_mean, gram, moments, powers)
+    shape = weight_shape(problem)
+    return NormalEquations(shape, found.count, found.left_out, mean, target_mean, gram, moments, powers)
 
 
 def workspace(problem: ConvProblem, out: Triple) -> int:
