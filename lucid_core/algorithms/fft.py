@@ -133,13 +133,13 @@ def _block(problem: ConvProblem, out: Triple) -> tuple[Triple, Triple]:
     for count, k, dilation in zip(out, problem.kernel_size, problem.dilation, strict=True):
         extent = dilation * (k - 1)
         least = max(LEAST_OUTPUTS, extent)
-        size = _fast_length(-(-count // max(1, count // least)) + extent)
+        size = fast_length(-(-count // max(1, count // least)) + extent)
         sizes.append(size)
         outputs.append(size - extent)
     return (sizes[0], sizes[1], sizes[2]), (outputs[0], outputs[1], outputs[2])
 
 
-def _fast_length(least: int) -> int:
+def fast_length(least: int) -> int:
     """Return the smallest even number from `least` on that has no prime factor over 7, for many a power of two."""
     if least > MANY:
         return 1 << (least - 1).bit_length()
@@ -155,7 +155,7 @@ def _fast_length(least: int) -> int:
 
 
 def _padded_values(problem: ConvProblem) -> int:
-    return math.prod(_fast_length(size) for size in problem.padded_size)
+    return math.prod(fast_length(size) for size in problem.padded_size)
 
 
 def _spectra_bytes(problem: ConvProblem) -> int:

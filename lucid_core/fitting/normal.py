@@ -1,0 +1,150 @@
+"""The normal equations of a convolution: all that its best weights take from the samples, whatever their number.
+
+For each group, with f the terms (C/g, K_D, K_H, K_W) that a sample reads and y its targets: how many samples there are,
+the means of f and y, and the sums of products about the means. Kept about the means, they lose no digits to an offset
+of the data (Chan, Golub and LeVeque 1983), whether a bias is wanted later or not. Two sets of samples add up.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core.errors import ShapeError
+from lucid_core.problem import ConvProblem
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass
+class NormalEquations:
+    """What is left of samples. Arrays are float64; g groups, P = C/g * K_D * K_H * K_W terms, O output channels."""
+
+    shape: tuple[int, int, int, int, int]
+    """That of the weight: (O, C/g, K_D, K_H, K_W)."""
+    count: int
+    """Samples: output voxels that count, of all tiles."""
+    left_out: int
+    """Output voxels that count, but are no samples as something they depend on is not finite."""
+    mean: Array
+    """(g, P): the mean of each term."""
+    target_mean: Array
+    """(g, O/g): the mean of each target."""
+    gram: Array
+    """(g, P, P): sums of products of terms about their means."""
+    moments: Array
+    """(g, P, O/g): sums of products of terms and targets about their means."""
+    powers: Array
+    """(g, O/g): sums of squares of targets about their means."""
+
+    @classmethod
+    def of_none(cls, problem: ConvProblem) -> "NormalEquations":
+        """Return the equations of no samples at all."""
+        shape = weight_shape(problem)
+        arrays = {name: np.zeros(size) for name, size in _sizes(shape, problem.groups).items()}
+        return cls(shape, 0, 0, **arrays)
+
+    @property
+    def outputs(self) -> int:
+        """Output channels O."""
+        return self.shape[0]
+
+    @property
+    def values(self) -> int:
+        """Target values among the samples: what a mean squared error is the mean over."""
+        return self.count * self.outputs
+
+    def __add__(self, other: "NormalEquations") -> "NormalEquations":
+        """Return the equations of both sets of samples. Sums are rounded: a + b + c has the bits of no other order."""
+        copies = (getattr(self, field.name) for field in fields(self))
+        total = NormalEquations(*(one.copy() if isinstance(one, np.ndarray) else one for one in copies))
+        total += other
+        return total
+
+    def __iadd__(self, other: "NormalEquations") -> "NormalEquations":
+        """Add other samples in place. Raises `ShapeError` for those of another layer."""
+        if (self.shape, self.gram.shape) != (other.shape, other.gram.shape):
+            raise ShapeError(
+                f"normal equations of different layers do not add up: weights of shape {self.shape} in "
+                f"{len(self.gram)} groups, and {other.shape} in {len(other.gram)}"
+            )
+        total = self.count + other.count
+        share = other.count / total if total else 0.0
+        step, target_step = other.mean - self.mean, other.target_mean - self.target_mean
+        weighted = self.count * share * step
+        self.gram += other.gram
+        self.gram += weighted[:, :, np.newaxis] * step[:, np.newaxis, :]
+        self.moments += other.moments + weighted[:, :, np.newaxis] * target_step[:, np.newaxis, :]
+        self.powers += other.powers + self.count * share * target_step**2
+        self.mean += share * step
+        self.target_mean += share * target_step
+        self.count, self.left_out = total, self.left_out + other.left_out
+        return self
+
+    def squares(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None = None) -> Array:
+        """Return (O,) the sums of squared errors over the samples that these weights leave.
+
+        `weight` (O, C/g, K_D, K_H, K_W), `bias` (O,) or None for 0. A sum is a difference of numbers as large as
+        `powers`: below about 1e-14 of these it is rounding, and never negative.
+        """
+        filters = self.grouped(weight)
+        means = np.einsum("gop,gp->go", filters, self.mean) - self.target_mean
+        if bias is not None:
+            means += np.asarray(bias, np.float64).reshape(means.shape)
+        fitted = np.einsum("gop,gpo->go", filters, self.moments)
+        own = np.einsum("gop,gop->go", filters @ self.gram, filters)
+        left = np.maximum(self.powers - 2 * fitted + own, 0.0) + self.count * means**2
+        return left.ravel()
+
+    def loss(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None = None) -> float:
+        """Return the mean squared error of these weights over all target values, NaN without samples."""
+        return float(self.squares(weight, bias).sum() / self.values) if self.values else float("nan")
+
+    def grouped(self, weight: npt.NDArray[Any]) -> Array:
+        """Return a weight (O, C/g, K_D, K_H, K_W) as (g, O/g, P) float64."""
+        if weight.shape != self.shape:
+            raise ShapeError(f"the weight has shape {weight.shape}, and these normal equations are of {self.shape}")
+        groups, terms, made = self.moments.shape
+        return weight.reshape(groups, made, terms).astype(np.float64, copy=False)
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all of it by name, as `numpy.savez` takes it."""
+        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "NormalEquations":
+        """Return what `to_arrays` gave, as copies. Raises `ShapeError` where something is missing or does not fit."""
+        names = [field.name for field in fields(cls)]
+        if missing := [name for name in names if name not in arrays]:
+            raise ShapeError(f"these are no normal equations: {', '.join(missing)} is missing; legal: {', '.join(names)}")
+        shape, given = tuple(map(int, arrays["shape"])), {name: np.array(arrays[name], np.float64) for name in names[3:]}
+        legal = _sizes(shape, len(given["gram"])) if len(shape) == 5 and given["gram"].ndim == 3 else {}
+        if {name: array.shape for name, array in given.items()} != legal:
+            found = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+            raise ShapeError(f"these are no normal equations of a weight of shape {shape}: {found}")
+        return cls(shape, int(arrays["count"]), int(arrays["left_out"]), **given)
+
+
+def weight_shape(problem: ConvProblem) -> tuple[int, int, int, int, int]:
+    """Return the shape (O, C/g, K_D, K_H, K_W) of the weight of a problem."""
+    return (problem.out_channels, problem.in_channels // problem.groups, *problem.kernel_size)
+
+
+def _sizes(shape: tuple[int, ...], groups: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of normal equations."""
+    made, terms = shape[0] // groups, math.prod(shape[1:])
+    return {
+        "mean": (groups, terms),
+        "target_mean": (groups, made),
+        "gram": (groups, terms, terms),
+        "moments": (groups, terms, made),
+        "powers": (groups, made),
+    }
+
+
+def equations_bytes(problem: ConvProblem) -> int:
+    """Return the memory of the normal equations of a problem."""
+    return 8 * sum(map(math.prod, _sizes(weight_shape(problem), problem.groups).values()))
