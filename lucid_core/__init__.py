@@ -18,6 +18,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
        pieces                                           one chunk of a dask array
        events stopwatch execute                         all tiles
     5  lazy functional nn/                              conv3d(...) and the layers
+       losses optim/                                    how they learn
 
 Example::
 
@@ -39,12 +40,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lucid_core import nn
+    from lucid_core import losses, nn, optim
     from lucid_core.errors import LucidError
     from lucid_core.functional import conv3d, zeros
     from lucid_core.nn.init import manual_seed
 
-__all__ = ["LucidError", "__version__", "conv3d", "manual_seed", "nn", "zeros"]
+__all__ = ["LucidError", "__version__", "conv3d", "losses", "manual_seed", "nn", "optim", "zeros"]
 
 _HOMES = {
     "LucidError": "lucid_core.errors",
@@ -56,8 +57,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for, so that the words of the engine cost no NumPy (PEP 562)."""
-    if name == "nn":
-        return importlib.import_module("lucid_core.nn")
+    if name in ("losses", "nn", "optim"):
+        return importlib.import_module(f"lucid_core.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
