@@ -20,6 +20,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
        events stopwatch execute                         all tiles
        turns adjoint weight_gradient                    gradients
     5  lazy functional gradients nn/                    conv3d(...), its gradients, and the layers
+       losses optim/                                    how they learn
 
 Example::
 
@@ -41,13 +42,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lucid_core import nn
+    from lucid_core import losses, nn, optim
     from lucid_core.errors import LucidError
     from lucid_core.functional import conv3d, zeros
     from lucid_core.gradients import Gradients, conv3d_backward
     from lucid_core.nn.init import manual_seed
 
-__all__ = ["Gradients", "LucidError", "__version__", "conv3d", "conv3d_backward", "manual_seed", "nn", "zeros"]
+__all__ = [
+    "Gradients",
+    "LucidError",
+    "__version__",
+    "conv3d",
+    "conv3d_backward",
+    "losses",
+    "manual_seed",
+    "nn",
+    "optim",
+    "zeros",
+]
 
 _HOMES = {
     "LucidError": "lucid_core.errors",
@@ -61,8 +73,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for, so that the words of the engine cost no NumPy (PEP 562)."""
-    if name == "nn":
-        return importlib.import_module("lucid_core.nn")
+    if name in ("losses", "nn", "optim"):
+        return importlib.import_module(f"lucid_core.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -63,8 +63,10 @@ def _check_exported(name: str, values: Any) -> None:
             f"{name} is on {where}, and is convolved on the CPU: copy it there, in PyTorch with .cpu(), in CuPy with "
             f".get()"
         )
-    if getattr(values, "requires_grad", False) is True:
-        raise ArgumentTypeError(f"{name} requires grad, and nothing here is differentiated: give {name}.detach()")
+    if getattr(values, "requires_grad", False) is True and hasattr(values, "detach"):
+        raise ArgumentTypeError(
+            f"{name} requires grad, and its own library does not see what is computed here: give {name}.detach()"
+        )
     if "bfloat16" in str(getattr(values, "dtype", "")):
         raise ArgumentTypeError(
             f"{name} is bfloat16, which NumPy does not have: give it as float32, in PyTorch {name}.float()"

@@ -34,6 +34,13 @@ class Operation(ABC):
     def run(self, values: Array) -> Array:
         """Return the result for floating-point values (C, d, h, w): the same array changed, or a new one."""
 
+    @abstractmethod
+    def gradient(self, values: Array, grad: Array) -> Array:
+        """Return the gradient of the values (C, d, h, w), in their dtype, from that of the result: a new array.
+
+        At kinks and NaN it is what `torch.autograd` gives. Raises `ArgumentError` for an operation that has none.
+        """
+
     def channels(self, count: int) -> int:
         """Return the channels that it makes of so many."""
         return 1 if self.joins_channels else count
@@ -54,6 +61,10 @@ class Relu(Operation):
         """Change the values in place."""
         return np.maximum(values, 0, out=values)
 
+    def gradient(self, values: Array, grad: Array) -> Array:
+        """Return 0 where a value is at most 0."""
+        return np.where(values <= 0, grad.dtype.type(0), grad)
+
 
 @dataclass(frozen=True)
 class LeakyRelu(Operation):
@@ -67,6 +78,10 @@ class LeakyRelu(Operation):
         np.multiply(values, values.dtype.type(self.slope), out=values, where=values < 0)
         return values
 
+    def gradient(self, values: Array, grad: Array) -> Array:
+        """Return `slope` times the gradient where a value is not positive."""
+        return np.where(values > 0, grad, grad * grad.dtype.type(self.slope))
+
 
 @dataclass(frozen=True)
 class Abs(Operation):
@@ -77,6 +92,11 @@ class Abs(Operation):
     def run(self, values: Array) -> Array:
         """Change the values in place."""
         return np.abs(values, out=values)
+
+    def gradient(self, values: Array, grad: Array) -> Array:
+        """Return the gradient times the sign of the value, 0 for NaN."""
+        sign: Array = (values > 0).astype(grad.dtype) - (values < 0)
+        return np.multiply(grad, sign, out=sign)
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,12 @@ class Clip(Operation):
         number = values.dtype.type
         return np.clip(values, number(self.low), number(self.high), out=values)
 
+    def gradient(self, values: Array, grad: Array) -> Array:
+        """Return 0 where a value is beyond a bound."""
+        number = values.dtype.type
+        inside = (values >= number(self.low)) & (values <= number(self.high))
+        return np.where(inside, grad, grad.dtype.type(0))
+
 
 @dataclass(frozen=True)
 class Scale(Operation):
@@ -112,6 +138,11 @@ class Scale(Operation):
         values += values.dtype.type(self.offset)
         return values
 
+    def gradient(self, values: Array, grad: Array) -> Array:  # noqa: ARG002
+        """Return `factor` times the gradient."""
+        result: Array = grad * grad.dtype.type(self.factor)
+        return result
+
 
 @dataclass(frozen=True)
 class Magnitude(Operation):
@@ -126,6 +157,11 @@ class Magnitude(Operation):
         for channel in range(1, len(values)):
             total += np.square(values[channel : channel + 1])
         return np.sqrt(total, out=total)
+
+    def gradient(self, values: Array, grad: Array) -> Array:
+        """Return the gradient times the unit vector of the values, 0 where their length is."""
+        length = self.run(values)
+        return np.where(length == 0, grad.dtype.type(0), values * (grad / length))
 
 
 @dataclass(frozen=True)
@@ -144,6 +180,10 @@ class Argmax(Operation):
             np.copyto(best, one, where=better)
             labels[better] = channel
         return labels
+
+    def gradient(self, values: Array, grad: Array) -> Array:  # noqa: ARG002
+        """Raise `ArgumentError`."""
+        raise ArgumentError("argmax has no gradient, labels being whole numbers: learn from the channels before it")
 
 
 OPERATIONS: dict[str, type[Operation]] = {

@@ -13,8 +13,9 @@ from lucid_core.elementwise import Clip as ClipOperation
 from lucid_core.elementwise import LeakyRelu, Operation, Relu
 from lucid_core.elementwise import Magnitude as MagnitudeOperation
 from lucid_core.elementwise import Scale as ScaleOperation
-from lucid_core.errors import ShapeError
-from lucid_core.nn.module import Module
+from lucid_core.errors import ArgumentTypeError, ShapeError
+from lucid_core.functional import as_batch, as_shape
+from lucid_core.nn.module import Array, Module, in_memory
 from lucid_core.volume import promoted
 
 
@@ -24,23 +25,34 @@ class Elementwise(Module):
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
 
-    def forward(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+    def forward(self, x: npt.ArrayLike) -> Array:
         """Return a new array."""
         array = lazy.checked("x", x) if is_dask(x) else as_array("x", x)
-        if array.ndim not in (4, 5):
-            raise ShapeError(f"x must have 5 axes (N, C, D, H, W), or 4 (C, D, H, W), not {array.ndim}: {array.shape}")
-        dtype = promoted(array.dtype)
+        shape, dtype = as_shape(array), promoted(array.dtype)
         if is_dask(array):
             return lazy.by_chunks(array, self.forward, dtype, joins_channels=self.operation.joins_channels)
         values = array.astype(dtype)
         if array.ndim == 4:
             return self.operation.run(values)
-        shape = (len(values), self.operation.channels(values.shape[1]), *values.shape[2:])
-        out = np.empty(shape, values.dtype)
+        out = np.empty((shape[0], self.operation.channels(shape[1]), *shape[2:]), dtype)
         with np.errstate(all="ignore"):
             for volume, result in zip(values, out, strict=True):
                 result[...] = self.operation.run(volume)
         return out
+
+    def gradient(self, x: npt.ArrayLike, grad: npt.ArrayLike) -> Array:
+        """Return the gradient of x, in the dtype of the result; at kinks and NaN it is what `torch.autograd` gives.
+
+        `grad` has the shape and dtype of the result, or `ShapeError`, `ArgumentTypeError` is raised.
+        """
+        array, above = in_memory("x", x), in_memory("grad", grad)
+        (n, channels, *size), dtype = as_shape(array), promoted(array.dtype)
+        _check_grad(above, (n, self.operation.channels(channels), *size)[5 - array.ndim :], dtype)
+        values, out = as_batch(array.astype(dtype, copy=False)), np.empty((n, channels, *size), dtype)
+        with np.errstate(all="ignore"):
+            for volume, one, result in zip(values, as_batch(above), out, strict=True):
+                result[...] = self.operation.gradient(volume, one)
+        return out.reshape(array.shape)
 
     def extra_repr(self) -> str:
         """Return its numbers."""
@@ -94,3 +106,11 @@ class Argmax(Elementwise):
 
     def __init__(self) -> None:
         super().__init__(ArgmaxOperation())
+
+
+def _check_grad(grad: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise `ShapeError` or `ArgumentTypeError` for a gradient that is not of the shape and dtype of the result."""
+    if grad.shape != shape:
+        raise ShapeError(f"grad must have the shape {shape} of the layer's result, not {grad.shape}")
+    if grad.dtype.newbyteorder("=") != dtype:
+        raise ArgumentTypeError(f"grad has dtype {grad.dtype}, the layer's result {dtype}; convert it with .astype")

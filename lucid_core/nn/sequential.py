@@ -1,6 +1,6 @@
-"""Layers one after another, computed in one pass."""
+"""Layers one after another: the result is computed in one pass, the gradients layer by layer from the last."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,17 +10,15 @@ import numpy.typing as npt
 from lucid_core import lazy
 from lucid_core.arrays import as_array, empty, is_dask
 from lucid_core.compute import Filters
-from lucid_core.errors import ArgumentTypeError
+from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.execute import execute
 from lucid_core.functional import as_batch, as_shape, check_dtypes
 from lucid_core.nn.conv import Conv3d
 from lucid_core.nn.elementwise import Elementwise
-from lucid_core.nn.module import Module
+from lucid_core.nn.module import Array, Module, in_memory
 from lucid_core.planner import plan
 from lucid_core.stack import Layer, stack
 from lucid_core.volume import ArrayReader, ArrayWriter, arithmetic_dtype
-
-Array = npt.NDArray[Any]
 
 
 class Sequential(Module):
@@ -30,10 +28,18 @@ class Sequential(Module):
     between them exists as a whole. An array of dask stays lazy, as in `lucid_core.conv3d`; with circular padding,
     chunks at a border read the whole axis then.
 
+    A call keeps its input and no result between layers: `backward` computes these again, one whole array a layer. Who
+    trains computes them once, by `values`.
+
     >>> from lucid_core.nn import ReLU
     >>> net = Sequential(Conv3d(1, 8, 3, padding=1), ReLU(), Conv3d(8, 1, 3, padding=1))
     >>> net(np.zeros((1, 1, 4, 4, 4), np.float32)).shape
     (1, 1, 4, 4, 4)
+    >>> x = np.ones((1, 1, 4, 4, 4), np.float32)
+    >>> values = net.values(x)
+    >>> net.add_gradients(x, values[-1] - x, values)
+    >>> net[2].bias.grad.shape
+    (1,)
     """
 
     def __init__(self, *modules: Module) -> None:
@@ -60,9 +66,37 @@ class Sequential(Module):
         devices = {layer.device for layer in layers if isinstance(layer, Conv3d)}
         if not known or len(devices) != 1 or array.dtype == np.float16:
             for layer in self:
-                array = layer(array)
+                array = layer.forward(array)
             return array
         return _in_one_pass(layers, array, devices.pop())
+
+    def values(self, x: npt.ArrayLike) -> list[Array]:
+        """Return x and the result of each layer, those of a `Sequential` inside one by one; the last is the result.
+
+        Arrays of dask are refused.
+        """
+        values = [in_memory("x", x)]
+        for layer in _flat(self):
+            values.append(layer.forward(values[-1]))
+        return values
+
+    def gradient(self, x: npt.ArrayLike, grad: npt.ArrayLike, values: Sequence[Array] | None = None) -> Array:
+        """Return the gradient of x, and add those of all parameters. `values` are those of x, else computed again."""
+        layers, above = list(_flat(self)), in_memory("grad", grad)
+        for layer, value in reversed(_with_inputs(layers, x, values)):
+            above = layer.gradient(value, above)
+        return above
+
+    def add_gradients(self, x: npt.ArrayLike, grad: npt.ArrayLike, values: Sequence[Array] | None = None) -> None:
+        """Add the gradients of all parameters, going no further down than to the lowest layer with one to learn."""
+        layers, above = list(_flat(self)), in_memory("grad", grad)
+        learning = [any(one.requires_grad for one in layer.parameters()) for layer in layers]
+        if not any(learning):
+            return
+        (lowest, value), *higher = _with_inputs(layers, x, values)[learning.index(True) :]
+        for layer, its_value in reversed(higher):
+            above = layer.gradient(its_value, above)
+        lowest.add_gradients(value, above)
 
     def __repr__(self) -> str:
         lines = [f"  ({number}): {layer}".replace("\n", "\n  ") for number, layer in enumerate(self)]
@@ -71,10 +105,25 @@ class Sequential(Module):
 
 def _flat(modules: Sequential) -> Iterator[Module]:
     for module in modules:
-        if isinstance(module, Sequential) and type(module).forward is Sequential.forward:
+        plain = isinstance(module, Sequential) and type(module).forward is Sequential.forward
+        if isinstance(module, Sequential) and plain and type(module).gradient is Sequential.gradient:
             yield from _flat(module)
         else:
             yield module
+
+
+def _with_inputs(layers: list[Module], x: npt.ArrayLike, values: Sequence[Array] | None) -> list[tuple[Module, Array]]:
+    """Return each layer with its input, from the `values` of x where they are given."""
+    if values is None:
+        inputs = Sequential(*layers[:-1]).values(x) if layers else []
+    elif len(values) == len(layers) + 1:
+        inputs = list(values[:-1])
+    else:
+        raise ArgumentError(
+            f"values must be x and the results of {len(layers)} layers, "
+            f"as values(x) returns them, not {len(values)} arrays"
+        )
+    return list(zip(layers, inputs, strict=True))
 
 
 def _in_one_pass(layers: list[Module], array: Any, device: str) -> Array:
