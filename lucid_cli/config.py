@@ -55,6 +55,8 @@ class ConfiguredOption(click.Option):
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """Say where a wrong value came from if it was the environment."""
+        if self.multiple and isinstance(value, str):
+            value = (value,)  # of YAML, where one of several may stand alone
         try:
             if isinstance(value, list) and not self.multiple and not isinstance(self.type, LISTS):
                 raise click.BadParameter(f"{value!r} is a list where one value belongs.", ctx, self)

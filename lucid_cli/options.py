@@ -34,7 +34,17 @@ def option(section: str, *names: str, **attributes: Any) -> Decorator:
 
     Where nothing said must be told from the default, which is then None, `show_default` says what holds.
     """
-    return click.option(*names, cls=ConfiguredOption, section=section, **{"show_default": True, **attributes})
+    decorator: Decorator = click.option(
+        *names, cls=ConfiguredOption, section=section, **{"show_default": True, **attributes}
+    )
+    decorator.name = next(name for name in names if name.startswith("--"))  # type: ignore[attr-defined]
+    return decorator
+
+
+def only(group: Sequence[Decorator], *names: str) -> list[Decorator]:
+    """Return some options of a group, by their long names, in their order there."""
+    found = {one.name: one for one in group}  # type: ignore[attr-defined]
+    return [found[name] for name in names]
 
 
 def with_options(*groups: Sequence[Decorator]) -> Callable[[Function], Function]:

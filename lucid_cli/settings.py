@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lucid_cli.formats import parse_spec
 from lucid_core.units import ByteSize, Length
@@ -113,7 +113,7 @@ class Settings:
         return self.report is not None and self.report.lower().endswith(PAGES)
 
     @classmethod
-    def of(cls, params: dict[str, Any]) -> "Settings":
+    def of(cls, params: dict[str, Any]) -> Self:
         """Take the values of a command's parameters; those that are no settings are left out."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in params.items() if name in names})

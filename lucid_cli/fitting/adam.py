@@ -55,7 +55,12 @@ def fit_by_adam(work: Work) -> Fitted:
     training = evaluate(module, ScaledExamples(work.training, scaling), settings.loss, lambda _: None)
     scaling.undone(module)
     curve = [_in_units(one, unit) for one in progress.epochs]
-    facts = {"epochs": len(curve), "best_epoch": best.number, "stopped": stopped, "learning_rate": settings.learning_rate}
+    facts = {
+        "epochs": len(curve),
+        "best_epoch": best.number,
+        "stopped": stopped,
+        "learning_rate": settings.learning_rate,
+    }
     validation = _in_units(best, unit).validation
     return Fitted(work.model.learned(module), "adam", training * unit, validation, facts, curve)
 

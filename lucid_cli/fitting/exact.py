@@ -1,46 +1,73 @@
 """One layer with a squared loss, fitted exactly: its normal equations are added up tile by tile, once, and solved."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from lucid_cli.fitting.model import Model
 from lucid_cli.fitting.tiles import Tiles
 from lucid_cli.fitting.work import Fitted, Work
+from lucid_cli.signals import held
 from lucid_core.boundary import Window
 from lucid_core.events import Progress
-from lucid_core.fitting.normal import NormalEquations
+from lucid_core.fitting.normal import NormalEquations, equations_bytes
 from lucid_core.fitting.solve import Solution, solve
-from lucid_core.fitting.tiles import tile_equations
+from lucid_core.fitting.tiles import tile_equations, workspace
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
-from lucid_core.turns import in_turn
+from lucid_core.turns import WAITING, in_turn
 
 SAVE_SECONDS = 30.0
 """Time between two checkpoints."""
+SOLVING_COPIES = 8
+"""Sums of the size of the normal equations: those of two sets of tiles, and what solving takes."""
 ILL_CONDITIONED = 1e12
 """From this condition on, weights of float64 data have few digits that are told by it."""
 
 
+def bytes_of_sums(tiles: Tiles) -> tuple[int, int]:
+    """Return the memory of the sums and what solves them, and that of each thread."""
+    place = max(tiles.places, key=lambda one: one.region.voxels)
+    problem = _plain(tiles.problems[place.pair])
+    sums = equations_bytes(problem)
+    return SOLVING_COPIES * sums, tiles.block_bytes() + workspace(problem, place.region.shape) + WAITING * sums
+
+
 def fit_exactly(work: Work) -> Fitted:
     """Add up what the best weights follow from, and solve for them."""
-    both = _added(work)
-    training, validation = both
-    if not training.count:
-        raise_none(training)
-    bias = _layer(work).bias is not None
-    solution = solve(training, work.settings.l2, work.settings.constraint, bias=bias)
-    return _fitted(work, training, validation, solution)
-
-
-def _layer(work: Work) -> Any:
     layer = work.model.only
     assert layer is not None
-    return layer
+    training, validation = _added(work)
+    solution = solve(training, work.settings.l2, work.settings.constraint, bias=layer.bias is not None)
+    dtype = layer.weight.dtype
+    bias = None if solution.bias is None else solution.bias.astype(dtype)
+    model = Model(replace(layer, weight=solution.weight.astype(dtype), bias=bias))
+    checked = validation.loss(solution.weight, solution.bias) if validation.count else None
+    facts = {
+        "voxels": training.count,
+        "left_out": training.left_out,
+        "unknowns": solution.unknowns,
+        "rank": solution.rank,
+        "condition": solution.condition,
+    }
+    return Fitted(model, "exact", solution.loss, checked, facts, warnings=_warnings(solution, training))
+
+
+def _warnings(solution: Solution, training: NormalEquations) -> tuple[str, ...]:
+    """Return what is to be said of a solution that the voxels do not determine, or hardly."""
+    if solution.rank < solution.unknowns:
+        return (
+            f"{training.count} voxels determine {solution.rank} of {solution.unknowns} numbers of a filter only; the "
+            "smallest of those that fit alike are taken: use more or other scans, a smaller kernel, or --l2",
+        )
+    if solution.condition > ILL_CONDITIONED:
+        return (
+            f"the scans hardly tell the weights apart (condition {solution.condition:.1e}): those of another scan may "
+            "differ; use a smaller kernel, or --l2",
+        )
+    return ()
 
 
 def _added(work: Work) -> tuple[NormalEquations, NormalEquations]:
@@ -56,8 +83,10 @@ def _added(work: Work) -> tuple[NormalEquations, NormalEquations]:
     saved = time.monotonic()
     try:
         for (which, number), found in zip(tiles[done:], _equations(work, tiles[done:]), strict=True):
-            both[which].__iadd__(found)
-            done += 1
+            with held():  # what is saved must have each tile once
+                sums = both[which]
+                sums += found
+                done += 1
             voxels += _voxels(sets[which], number)
             _close_what_is_done(sets[which], number)
             if time.monotonic() - saved >= SAVE_SECONDS:
@@ -115,7 +144,7 @@ def _restored(work: Work, both: tuple[NormalEquations, NormalEquations]) -> int:
     if left is None:
         return 0
     arrays, words = left
-    for number, one in enumerate(both):
+    for number, sums in enumerate(both):
         own = {name.partition(":")[2]: array for name, array in arrays.items() if name.startswith(f"{number}:")}
-        one.__iadd__(NormalEquations.from_arrays(own))
+        sums += NormalEquations.from_arrays(own)
     return int(words["tiles"])

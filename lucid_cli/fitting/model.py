@@ -130,7 +130,9 @@ def model_of(settings: FitSettings, first: Pair, dtype: np.dtype[Any]) -> Model:
         model = Model(any_recipe(plain).build(channels, spacing, dtype))
     for layer in model.convolutions:
         if layer.arguments.padding_mode == "renormalize":
-            raise ArgumentError("--padding-mode renormalize divides by the sum of the weights: no weights are fitted so")
+            raise ArgumentError(
+                "--padding-mode renormalize divides by the sum of the weights: no weights are fitted so"
+            )
     if all(layer.kernel is not None for layer in model.convolutions):
         raise ArgumentError("nothing is learned: every layer is a named kernel; give one its kernel_size instead")
     return model
@@ -180,18 +182,16 @@ def _padding(kernel: Triple, stride: Triple, dilation: Triple, first: Pair) -> A
         made.append(
             tuple(
                 (size + sum(pad) - step * (k - 1) - 1) // hop + 1
-                for size, pad, step, k, hop in zip(
-                    first.input.shape[2:], pads, dilation, kernel, stride, strict=True
-                )
+                for size, pad, step, k, hop in zip(first.input.shape[2:], pads, dilation, kernel, stride, strict=True)
             )
         )
         if made[-1] == first.target.shape[2:]:
             return padding
     shown = [_sizes(size) for size in (first.target.shape[2:], first.input.shape[2:], *made)]
     raise ShapeError(
-        f"the target {first.target.spec} has {shown[0]} voxels (D, H, W) and its input {shown[1]}: a layer of this kernel "
-        f"and stride makes {shown[2]} with padding {whole}, {shown[3]} without; say --stride and --padding as the target "
-        "was made"
+        f"the target {first.target.spec} has {shown[0]} voxels (D, H, W) and its input {shown[1]}: a layer of this "
+        f"kernel and stride makes {shown[2]} with padding {whole}, {shown[3]} without; say --stride and --padding as "
+        "the target was made"
     )
 
 

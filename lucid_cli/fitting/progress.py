@@ -33,7 +33,11 @@ class Epochs:
         if self._bar is not None:
             self._bar.set_postfix_str(_losses(epoch))
         elif self._kind in ("log", "json") and self._due.now(epoch.number / self._epochs):
-            say(self._json(epoch) if self._kind == "json" else f"fit: epoch {epoch.number} of {self._epochs}, {_losses(epoch)}")
+            say(
+                self._json(epoch)
+                if self._kind == "json"
+                else f"fit: epoch {epoch.number} of {self._epochs}, {_losses(epoch)}"
+            )
 
     def _json(self, epoch: Epoch) -> str:
         return json.dumps({"event": "epoch", "epochs": self._epochs} | vars(epoch))

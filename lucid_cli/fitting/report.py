@@ -84,7 +84,10 @@ class Outcome:
         found += [
             ("solver", f"{self.fitted.solver}, {facts}"),
             ("loss", self._loss_line()),
-            ("plan", f"{self.memory.threads} threads, {sum(self.tiles)} tiles, peak {format_bytes(self.memory.peak_bytes)}"),
+            (
+                "plan",
+                f"{self.memory.threads} threads, {sum(self.tiles)} tiles, peak {format_bytes(self.memory.peak_bytes)}",
+            ),
             ("output", f"{self.output}, in {self.seconds:.2f} s"),
             ("apply it", self.command),
         ]

@@ -31,7 +31,9 @@ def suffix_for(output: str | None, model: Model) -> str:
     if suffix in PLAIN and len(model.parts) > 1:
         raise ArgumentError(f"{output}: a {suffix} holds one layer, and this is a stack; use .npz or .safetensors")
     if suffix in PLAIN and model.convolutions[0].bias is not None:
-        raise ArgumentError(f"{output}: a {suffix} has no place for a bias; use .npz or .safetensors, or give --no-bias")
+        raise ArgumentError(
+            f"{output}: a {suffix} has no place for a bias; use .npz or .safetensors, or give --no-bias"
+        )
     return suffix
 
 

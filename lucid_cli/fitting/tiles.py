@@ -100,8 +100,11 @@ class Tiles:
     def block_bytes(self) -> int:
         """Return the memory of the largest example."""
         return max(
-            (math.prod(problem.input_region(place.region).shape) * problem.in_channels + place.region.voxels
-             * (problem.out_channels + 1)) * self.dtype.itemsize
+            (
+                math.prod(problem.input_region(place.region).shape) * problem.in_channels
+                + place.region.voxels * (problem.out_channels + 1)
+            )
+            * self.dtype.itemsize
             for place in self.places
             for problem in [self.problems[place.pair]]
         )
@@ -117,8 +120,8 @@ def places_of(pairs: Sequence[Pair], problems: Sequence[Problem], tile: Triple |
         region = Region((0, 0, 0), problem.out_size) if borders else inside(problem)
         if not region.voxels:
             raise ShapeError(
-                f"every output voxel of {pairs[number].input.spec} reads beyond its border, and those are left out; use "
-                "a smaller kernel, or --borders to count them"
+                f"every output voxel of {pairs[number].input.spec} reads beyond its border, and those are left out; "
+                "use a smaller kernel, or --borders to count them"
             )
         step = tile or default_tile(region.shape)
         places += [

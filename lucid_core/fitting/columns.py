@@ -23,9 +23,7 @@ def panel_columns(terms: int) -> int:
     return min(max(2 * terms, 512), 4096)
 
 
-def sums(
-    problem: ConvProblem, values: Array, targets: Array, kept: Flags, scratch: Scratch
-) -> tuple[Array, Array]:
+def sums(problem: ConvProblem, values: Array, targets: Array, kept: Flags, scratch: Scratch) -> tuple[Array, Array]:
     """Return the sums of products (P, P) of the terms of the kept outputs, and those of terms and targets (P, T).
 
     `values` (C/g, d, h, w) are those of one group, `targets` (T, d', h', w').

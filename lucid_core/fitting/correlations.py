@@ -75,7 +75,10 @@ def _lag_sums(problem: ConvProblem, values: Array, out: Triple) -> Array:
         left_box = (slice(out[0]), slice(None if below_h else out[1]), slice(None if below_w else out[2]))
         right_box = (slice(None), slice(out[1] if below_h else None), slice(out[2] if below_w else None))
         rights = [np.fft.rfftn(channel[right_box], size, AXES) for channel in values]
-        place = (slice(None), *(slice(r[0] + k - 1, r[-1] + k) for r, k in zip(ranges[1:], (height, width), strict=True)))
+        place = (
+            slice(None),
+            *(slice(r[0] + k - 1, r[-1] + k) for r, k in zip(ranges[1:], (height, width), strict=True)),
+        )
         for c, channel in enumerate(values):
             left = np.conj(np.fft.rfftn(channel[left_box], size, AXES))
             for other, right in enumerate(rights):

@@ -119,8 +119,13 @@ class NormalEquations:
         """Return what `to_arrays` gave, as copies. Raises `ShapeError` where something is missing or does not fit."""
         names = [field.name for field in fields(cls)]
         if missing := [name for name in names if name not in arrays]:
-            raise ShapeError(f"these are no normal equations: {', '.join(missing)} is missing; legal: {', '.join(names)}")
-        shape, given = tuple(map(int, arrays["shape"])), {name: np.array(arrays[name], np.float64) for name in names[3:]}
+            raise ShapeError(
+                f"these are no normal equations: {', '.join(missing)} is missing; legal: {', '.join(names)}"
+            )
+        shape, given = (
+            tuple(map(int, arrays["shape"])),
+            {name: np.array(arrays[name], np.float64) for name in names[3:]},
+        )
         legal = _sizes(shape, len(given["gram"])) if len(shape) == 5 and given["gram"].ndim == 3 else {}
         if {name: array.shape for name, array in given.items()} != legal:
             found = ", ".join(f"{name} {array.shape}" for name, array in given.items())

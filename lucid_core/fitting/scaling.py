@@ -28,7 +28,7 @@ class Scaling:
 
     def applied(self, model: Sequential) -> None:
         """Change the weights of a model to those for scaled inputs and targets."""
-        first, last = list(model)[0], list(model)[-1]
+        first, last = model[0], model[-1]
         if isinstance(first, Conv3d) and (self.x_offset, self.x_factor) != (0, 1):
             _change(first, self.x_factor, shift=self.x_offset)
         if isinstance(last, Conv3d) and (self.y_offset, self.y_factor) != (0, 1):
@@ -36,7 +36,7 @@ class Scaling:
 
     def undone(self, model: Sequential) -> None:
         """Change the weights of a model for scaled inputs and targets to those for the true ones."""
-        first, last = list(model)[0], list(model)[-1]
+        first, last = model[0], model[-1]
         if isinstance(last, Conv3d) and (self.y_offset, self.y_factor) != (0, 1):
             _change(last, self.y_factor, offset=self.y_offset / self.y_factor, bias_factor=self.y_factor)
         if isinstance(first, Conv3d) and (self.x_offset, self.x_factor) != (0, 1):
@@ -50,9 +50,9 @@ class Scaling:
         """Return the ridge of each convolution for scaled weights that is `l2` for the true ones."""
         layers = convolutions(model)
         factors = [1.0] * len(layers)
-        if layers and list(model)[0] is layers[0]:
+        if layers and model[0] is layers[0]:
             factors[0] /= self.x_factor
-        if layers and list(model)[-1] is layers[-1]:
+        if layers and model[-1] is layers[-1]:
             factors[-1] *= self.y_factor
         return tuple(l2 * factor**2 / self.unit(loss) for factor in factors)
 
@@ -72,7 +72,7 @@ def scaling_for(model: Sequential, examples: Examples, loss: str, constraints: t
     Only a convolution that is learned takes up a factor, and only its bias an offset. Where weights are to sum to 1,
     input and target of a single convolution share their factor, and others have none.
     """
-    first, last = list(model)[0], list(model)[-1]
+    first, last = model[0], model[-1]
     x_offset, x_factor, y_offset, y_factor = _measured(examples)
     if loss not in POWERS:
         y_offset, y_factor = 0.0, 1.0
@@ -84,9 +84,7 @@ def scaling_for(model: Sequential, examples: Examples, loss: str, constraints: t
     if not _learned(last):
         found = replace(found, y_offset=0.0, y_factor=1.0)
     x_shifted, y_shifted = (isinstance(one, Conv3d) and one.bias is not None for one in (first, last))
-    return replace(
-        found, x_offset=found.x_offset if x_shifted else 0.0, y_offset=found.y_offset if y_shifted else 0.0
-    )
+    return replace(found, x_offset=found.x_offset if x_shifted else 0.0, y_offset=found.y_offset if y_shifted else 0.0)
 
 
 def _learned(layer: object) -> bool:

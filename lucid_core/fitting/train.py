@@ -11,11 +11,12 @@ import numpy.typing as npt
 from lucid_core.errors import RunError
 from lucid_core.fitting.constraints import project
 from lucid_core.fitting.examples import Example, Examples
-from lucid_core.losses import LOSSES
+from lucid_core.losses import Loss, huber, l1, mse
 from lucid_core.nn import Conv3d, Sequential
 from lucid_core.optim import Adam
 
 Array = npt.NDArray[Any]
+LOSSES = {"mse": mse, "l1": l1, "huber": huber}
 Order = Callable[[np.random.Generator], Sequence[int]]
 """Draws the order of the examples of an epoch."""
 
@@ -128,8 +129,9 @@ def evaluate(model: Sequential, examples: Examples, loss: str, observe: Callable
     for number in range(len(examples)):
         example = examples.read(number)
         out = model.forward(example.block[np.newaxis])[0]
-        found = LOSSES[loss](out, example.target, _finite(example, out))
-        total, count = total + found.total, count + found.count
+        found = _loss(loss, out, example, _finite(example, out))
+        if found is not None:
+            total, count = total + found[0].value, count + found[1]
         observe(1)
     return total / count if count else math.nan
 
@@ -140,14 +142,21 @@ def _step(progress: Progress, batch: Sequence[Example], choices: Choices) -> tup
     model.zero_grad()
     for example in batch:
         values, counted = _values(model, example)
-        found = LOSSES[choices.loss](values[-1][0], example.target, counted)
-        total, count = total + found.total, count + found.count
-        model.add_gradients(values[0], found.gradient[np.newaxis], values)
+        found = _loss(choices.loss, values[-1][0], example, counted)
+        if found is not None:
+            total, count = total + found[0].value, count + found[1]
+            model.add_gradients(values[0], found[0].gradient[np.newaxis], values)
     if count:
         _finish_gradients(model, count, choices.ridges)
         progress.optimizer.step()
         _project(model, choices)
     return total, count
+
+
+def _loss(name: str, out: Array, example: Example, counted: Array) -> tuple[Loss, int] | None:
+    """Return the loss summed over the values that count, and their number; None where none does."""
+    count = int(np.count_nonzero(counted)) * len(out)
+    return (LOSSES[name](out, example.target, counted, 1), count) if count else None
 
 
 def _values(model: Sequential, example: Example) -> tuple[list[Array], Array]:
@@ -189,5 +198,3 @@ def _project(model: Sequential, choices: Choices) -> None:
 def convolutions(model: Sequential) -> list[Conv3d]:
     """Return the convolutions of a model."""
     return [layer for layer in model if isinstance(layer, Conv3d)]
-
-
