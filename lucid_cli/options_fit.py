@@ -43,7 +43,7 @@ LEARNED = [
         help="Voxels, 'same' or 'valid'.",
     ),
     *only(LAYER, "--dilation", "--groups"),
-    option("layer", "--bias/--no-bias", default=True, show_default="bias", help="Whether a bias is learned."),
+    option("layer", "--bias/--no-bias", default=None, show_default="bias", help="Whether a bias is learned."),
     option(
         "layer",
         "--padding-mode",
