@@ -17,7 +17,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
     4  tiling normalized compute                        one tile
        pieces                                           one chunk of a dask array
        events stopwatch execute                         all tiles
-    5  lazy functional nn/                              conv3d(...) and the layers
+    5  lazy functional gradients nn/                    conv3d(...) and the layers
        losses optim/                                    how they learn
 
 Example::
