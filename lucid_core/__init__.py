@@ -11,13 +11,15 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
        problem stack geometry volume masked intensity
        arrays
     2  lattice factors weighted kernels/ algorithms/    one kernel, one way to convolve a module
+       correlations/                                    one way to sum the weight's gradient a module
        compiled/                                        what Numba compiles; imported when it is run
        tensors/                                         what torch computes, on a device; imported when it is run
     3  plan room cutting planner                        choice
     4  tiling normalized compute                        one tile
        pieces                                           one chunk of a dask array
        events stopwatch execute                         all tiles
-    5  lazy functional gradients nn/                    conv3d(...) and the layers
+       turns adjoint weight_gradient                    gradients
+    5  lazy functional gradients nn/                    conv3d(...), its gradients, and the layers
        losses optim/                                    how they learn
 
 Example::
@@ -43,13 +45,27 @@ if TYPE_CHECKING:
     from lucid_core import losses, nn, optim
     from lucid_core.errors import LucidError
     from lucid_core.functional import conv3d, zeros
+    from lucid_core.gradients import Gradients, conv3d_backward
     from lucid_core.nn.init import manual_seed
 
-__all__ = ["LucidError", "__version__", "conv3d", "losses", "manual_seed", "nn", "optim", "zeros"]
+__all__ = [
+    "Gradients",
+    "LucidError",
+    "__version__",
+    "conv3d",
+    "conv3d_backward",
+    "losses",
+    "manual_seed",
+    "nn",
+    "optim",
+    "zeros",
+]
 
 _HOMES = {
     "LucidError": "lucid_core.errors",
+    "Gradients": "lucid_core.gradients",
     "conv3d": "lucid_core.functional",
+    "conv3d_backward": "lucid_core.gradients",
     "zeros": "lucid_core.functional",
     "manual_seed": "lucid_core.nn.init",
 }

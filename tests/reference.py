@@ -87,3 +87,38 @@ def conv3d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, padd
 def _sum(terms):
     """Sum with one rounding; what is not finite as IEEE does."""
     return math.fsum(terms) if all(map(math.isfinite, terms)) else sum(terms)
+
+
+def conv3d_backward(grad, x, weight, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
+    """Return, for x, weight and bias, the gradient and its sum of |products|, float64: each output's share, added."""
+    stride, dilation = triple(stride), triple(dilation)
+    channels, share, *kernel_size = weight.shape
+    pads = axis_pads(padding, kernel_size, dilation)
+    volumes, filters, grads = (np.asarray(one, np.float64) for one in (x, weight, grad))
+    products = [[[] for _ in range(one.size)] for one in (volumes, filters)]
+    for place in itertools.product(*map(range, grads.shape)):
+        n, o, *out = place
+        first = o // (channels // groups) * share
+        for c, *tap in itertools.product(*map(range, (share, *kernel_size))):
+            at = [
+                voxel(p * hop - low + t * step, size, padding_mode)
+                for p, t, hop, (low, _), step, size in zip(out, tap, stride, pads, dilation, x.shape[2:], strict=True)
+            ]
+            inside, term = None not in at, (o, c, *tap)
+            source = (n, first + c, *(at if inside else (0, 0, 0)))
+            seen = volumes[source] if inside else 0.0
+            products[1][np.ravel_multi_index(term, filters.shape)].append(float(grads[place]) * float(seen))
+            if inside:
+                products[0][np.ravel_multi_index(source, volumes.shape)].append(
+                    float(grads[place]) * float(filters[term])
+                )
+    products.append([values.ravel().tolist() for values in grads.swapaxes(0, 1)])
+    shapes = (volumes.shape, filters.shape, (channels,))
+    return [
+        tuple(np.reshape([sums(terms) for terms in one], shape) for sums in (_sum, _size))
+        for one, shape in zip(products, shapes, strict=True)
+    ]
+
+
+def _size(terms):
+    return sum(map(abs, terms))

@@ -93,7 +93,8 @@ class Conv3d(Module):
 
     def add_gradients(self, x: npt.ArrayLike, grad: npt.ArrayLike) -> None:
         """Add the gradients of weight and bias; that of x is not computed."""
-        self._gradients(x, grad, *self._learning())
+        if self._learning():
+            self._gradients(x, grad, *self._learning())
 
     def _learning(self) -> list[str]:
         """Return the names of the parameters that require grad."""
@@ -102,9 +103,17 @@ class Conv3d(Module):
 
     def _gradients(self, x: npt.ArrayLike, grad: npt.ArrayLike, *wanted: str) -> Array | None:
         """Add the gradients of the parameters that are wanted, and return that of x, or None where it is not."""
-        arguments = self.stride, self.padding, self.dilation, self.groups, self.padding_mode
-        arrays = in_memory("grad", grad), in_memory("x", x), self.weight
-        found = conv3d_backward(*arrays, *arguments, wanted=wanted)
+        found = conv3d_backward(
+            in_memory("grad", grad),
+            in_memory("x", x),
+            self.weight,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.padding_mode,
+            wanted=wanted,
+        )
         for parameter, one in ((self.weight, found.weight), (self.bias, found.bias)):
             if parameter is not None and one is not None:
                 parameter.add_grad(one)

@@ -1,0 +1,101 @@
+"""The gradient for the weights: parts of the sum, one a box of outputs, added in the order of the boxes.
+
+The boxes follow from the problem alone and are added in float64, so that the bits do not depend on the threads.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid_core import compiled, machine
+from lucid_core.compute import window_on
+from lucid_core.correlations import Correlation, Part, correlations
+from lucid_core.cutting import cuts
+from lucid_core.planner import START_SECONDS
+from lucid_core.problem import ConvProblem
+from lucid_core.regions import Region, Triple
+from lucid_core.scratch import Scratch
+from lucid_core.turns import in_turn
+from lucid_core.volume import ArrayReader, VolumeReader
+
+Array = npt.NDArray[Any]
+PART_BYTES = 4 << 20
+"""Memory of what one box reads, and of its gradient, that is aimed below."""
+LEAST_EXTENTS = 2
+"""Planes of a box, in extents of the kernel, before its rows are cut: a smaller one reads mostly what others do."""
+
+
+def weight_gradient(
+    problem: ConvProblem, x: Array, grad: Array, engine: str = "auto", threads: int = 1
+) -> npt.NDArray[np.float64]:
+    """Return the gradient (O, C/g, K_D, K_H, K_W) for the weights, from x (N, C, D, H, W) and grad (N, O, D', H', W').
+
+    Both may be of any dtype and strides; products are those of the problem's dtype, in the error bound of
+    `lucid_core.correlations`.
+    """
+    way = chosen(problem, engine)
+    voxels, grads = ArrayReader(x), ArrayReader(grad)
+
+    def part(item: tuple[int, Region], scratch: Scratch) -> npt.NDArray[np.float64]:
+        batch, out = item
+        with np.errstate(all="ignore"):
+            window = window_on(voxels, batch, problem, problem.input_region(out), scratch)
+            return way.correlate(problem, Part(_read(grads, batch, problem, out, scratch), window), scratch)
+
+    total = np.zeros((problem.out_channels, problem.in_channels // problem.groups, *problem.kernel_size))
+    items = list(itertools.product(range(problem.batch), boxes(problem)))
+    with np.errstate(all="ignore"):
+        for sums in in_turn(items, part, max(1, min(threads, len(items)))):
+            total += sums
+    return total
+
+
+def chosen(problem: ConvProblem, engine: str) -> Correlation:
+    """Return the way to sum: that of the engine asked for, else compiled kernels where they are worth loading."""
+    ways = correlations()
+    if engine == "numba":
+        compiled.require()
+    if engine != "auto":
+        return ways[engine]
+    rates = machine.rates(problem.dtype)
+    plain, fast = ways["numpy"], ways["numba"] if "numba" in ways else ways["numpy"]
+    saved = plain.cost(problem, rates) - fast.cost(problem, rates)
+    worth = saved > START_SECONDS * max(problem.batch, 1)
+    return fast if worth and not fast.refuses() and compiled.importable() else plain
+
+
+def _read(reader: VolumeReader, batch: int, problem: ConvProblem, out: Region, scratch: Scratch) -> Array:
+    """Return a box of the gradient (O, d, h, w), a view where its dtype and layout allow."""
+    whole = reader.view(batch, problem.dtype)
+    if whole is not None:
+        return whole[(slice(None), *out.slices)]
+    block = scratch.array("read grad", (problem.out_channels, *out.shape), problem.dtype)
+    reader.read(batch, out, block)
+    return block
+
+
+def boxes(problem: ConvProblem) -> Iterator[Region]:
+    """Yield boxes of outputs that cover all of them once: whole planes where they are small enough, then rows."""
+    sizes = [cuts(size, step) for size, step in zip(problem.out_size, box_shape(problem), strict=True)]
+    for (d, d_end), (h, h_end), (w, w_end) in itertools.product(*sizes):
+        yield Region((d, h, w), (d_end, h_end, w_end))
+
+
+def box_shape(problem: ConvProblem) -> Triple:
+    """Choose the outputs of one box along D, H, W."""
+    shape = list(problem.out_size)
+    for axis in range(3):
+        extent = problem.dilation[axis] * (problem.kernel_size[axis] - 1) + 1
+        least = max(1, -(-LEAST_EXTENTS * extent // problem.stride[axis]))
+        while shape[axis] > least and _bytes(problem, shape) > PART_BYTES:
+            shape[axis] = max(least, -(-shape[axis] // 2))
+    return shape[0], shape[1], shape[2]
+
+
+def _bytes(problem: ConvProblem, shape: list[int]) -> int:
+    read = problem.in_channels * math.prod(problem.block_shape((shape[0], shape[1], shape[2])))
+    return (read + problem.out_channels * math.prod(shape)) * np.dtype(problem.dtype).itemsize
