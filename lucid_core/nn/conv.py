@@ -33,7 +33,7 @@ class Conv3d(Module):
     the same again.
 
     Gradients are computed on the CPU, whatever the `device`; padding_mode "renormalize" has none. A call keeps of its
-    input nothing but the shape where neither weight nor bias requires grad.
+    input nothing but the shape where the weight requires no grad.
 
     Wrong arguments raise `ValueError` or `TypeError` here, not at the first call.
 
@@ -103,6 +103,10 @@ class Conv3d(Module):
 
     def _gradients(self, x: npt.ArrayLike, grad: npt.ArrayLike, *wanted: str) -> Array | None:
         """Add the gradients of the parameters that are wanted, and return that of x, or None where it is not."""
+        if isinstance(x, _Forgotten) and "weight" in wanted:
+            raise ArgumentError(
+                "the weight requires grad only since the last call, which kept nothing of its input: call it again"
+            )
         found = conv3d_backward(
             in_memory("grad", grad),
             in_memory("x", x),
@@ -120,10 +124,8 @@ class Conv3d(Module):
         return found.x
 
     def _needed(self, x: Any, out: Array) -> Any:
-        """Return x, or zeros of its shape that take no memory where no parameter requires grad."""
-        if self._learning() or is_dask(x):
-            return x
-        return np.broadcast_to(np.zeros((), out.dtype), np.shape(x))
+        """Return x, or its shape where the weight, whose gradient alone looks at x, requires no grad."""
+        return x if self.weight.requires_grad or is_dask(x) else _Forgotten(np.shape(x), out.dtype)
 
     def extra_repr(self) -> str:
         """Return the arguments: the first five always, the others where they differ from the default."""
@@ -136,6 +138,16 @@ class Conv3d(Module):
         parts += ["bias=False"] if self.bias is None else []
         parts += [f"padding_mode={self.padding_mode}"] if self.padding_mode != "zeros" else []
         return ", ".join(parts)
+
+
+class _Forgotten:
+    """An input of which nothing is known but shape and dtype: an array of NaN that takes no memory."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
 
 
 def _dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:

@@ -324,6 +324,16 @@ class TestWhatIsKept:
         assert layer.weight.grad is None
         assert found.tobytes() == layer.requires_grad_().gradient(np.ones((2, 3, 3, 3), np.float32), grad).tobytes()
 
+    def test_a_weight_that_requires_grad_too_late_says_so(self):
+        layer, x = nn.Conv3d(1, 1, 2), numbers((1, 2, 2, 2), np.float32)
+        layer.weight.requires_grad = False
+        result = layer(x)
+        layer.backward(result)
+        assert (layer.weight.grad, layer.bias.grad.item()) == (None, result.item())
+        layer.weight.requires_grad = True
+        with pytest.raises(ArgumentError, match=r"only since the last call, .*: call it again"):
+            layer.backward(result)
+
     @pytest.mark.parametrize("layer", (small_net(), small_net()[1], nn.ReLU()), ids=lambda one: type(one).__name__)
     def test_until_the_next_call_and_in_no_copy(self, layer):
         x = numbers((1, 2, 5, 5, 5))
