@@ -161,7 +161,8 @@ class Magnitude(Operation):
     def gradient(self, values: Array, grad: Array) -> Array:
         """Return the gradient times the unit vector of the values, 0 where their length is."""
         length = self.run(values)
-        return np.where(length == 0, grad.dtype.type(0), values * (grad / length))
+        unit = np.divide(values, length, out=np.zeros_like(values), where=length != 0)
+        return np.multiply(unit, grad, out=unit)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core.arguments import LayerArguments, Size, layer_arguments
+from lucid_core.arrays import is_dask
 from lucid_core.errors import ArgumentError, ArgumentTypeError
 from lucid_core.functional import conv3d, layer_of
+from lucid_core.gradients import conv3d_backward
 from lucid_core.nn.init import kaiming_bound, uniform
-from lucid_core.nn.module import Module, Parameter
+from lucid_core.nn.module import Array, Module, Parameter, boolean, in_memory
 from lucid_core.tensors.devices import resolve
 
 DTYPES = ("float16", "float32", "float64")
@@ -29,6 +31,9 @@ class Conv3d(Module):
     b = sqrt(6 / fan_in) (He et al., ICCV 2015); `bias` (out_channels,), or None, starts U(-c, c) with
     c = 1 / sqrt(fan_in); fan_in = in_channels / groups * K_D * K_H * K_W. `lucid_core.manual_seed` makes them
     the same again.
+
+    Gradients are computed on the CPU, whatever the `device`; padding_mode "renormalize" has none. A call keeps of its
+    input nothing but the shape where the weight requires no grad.
 
     Wrong arguments raise `ValueError` or `TypeError` here, not at the first call.
 
@@ -51,8 +56,7 @@ class Conv3d(Module):
         dtype: npt.DTypeLike | None = None,
     ) -> None:
         layer = layer_arguments(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
-        if not isinstance(bias, (bool, np.bool_)):
-            raise ArgumentTypeError(f"bias must be True or False, not {bias!r}")
+        bias = boolean("bias", bias)
         self.in_channels = layer.in_channels
         self.out_channels = layer.out_channels
         self.kernel_size = layer.kernel_size
@@ -76,10 +80,52 @@ class Conv3d(Module):
             self.weight.data, bias, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
         )
 
-    def forward(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+    def forward(self, x: npt.ArrayLike) -> Array:
         """Convolve x: see `lucid_core.conv3d`."""
         arguments = self.stride, self.padding, self.dilation, self.groups, self.padding_mode
         return conv3d(x, self.weight, self.bias, *arguments, device=self.device)
+
+    def gradient(self, x: npt.ArrayLike, grad: npt.ArrayLike) -> Array:
+        """Return the gradient of x, and add those of weight and bias: see `lucid_core.conv3d_backward`."""
+        found = self._gradients(x, grad, "x", *self._learning())
+        assert found is not None  # it was asked for
+        return found
+
+    def add_gradients(self, x: npt.ArrayLike, grad: npt.ArrayLike) -> None:
+        """Add the gradients of weight and bias; that of x is not computed."""
+        if self._learning():
+            self._gradients(x, grad, *self._learning())
+
+    def _learning(self) -> list[str]:
+        """Return the names of the parameters that require grad."""
+        own = {"weight": self.weight, "bias": self.bias}
+        return [name for name, parameter in own.items() if parameter is not None and parameter.requires_grad]
+
+    def _gradients(self, x: npt.ArrayLike, grad: npt.ArrayLike, *wanted: str) -> Array | None:
+        """Add the gradients of the parameters that are wanted, and return that of x, or None where it is not."""
+        if isinstance(x, _Forgotten) and "weight" in wanted:
+            raise ArgumentError(
+                "the weight requires grad only since the last call, which kept nothing of its input: call it again"
+            )
+        found = conv3d_backward(
+            in_memory("grad", grad),
+            in_memory("x", x),
+            self.weight,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.padding_mode,
+            wanted=wanted,
+        )
+        for parameter, one in ((self.weight, found.weight), (self.bias, found.bias)):
+            if parameter is not None and one is not None:
+                parameter.add_grad(one)
+        return found.x
+
+    def _needed(self, x: Any, out: Array) -> Any:
+        """Return x, or its shape where the weight, whose gradient alone looks at x, requires no grad."""
+        return x if self.weight.requires_grad or is_dask(x) else _Forgotten(np.shape(x), out.dtype)
 
     def extra_repr(self) -> str:
         """Return the arguments: the first five always, the others where they differ from the default."""
@@ -92,6 +138,16 @@ class Conv3d(Module):
         parts += ["bias=False"] if self.bias is None else []
         parts += [f"padding_mode={self.padding_mode}"] if self.padding_mode != "zeros" else []
         return ", ".join(parts)
+
+
+class _Forgotten:
+    """An input of which nothing is known but shape and dtype: an array of NaN that takes no memory."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.broadcast_to(np.array(np.nan, self.dtype), self.shape)
 
 
 def _dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
