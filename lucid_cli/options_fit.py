@@ -117,7 +117,13 @@ SOLVING = [
     option("run", "--patience", type=Count(1), show_default="10", help="Epochs without a better one that end it."),
     option("run", "--learning-rate", type=Number(0), default=1e-3, help="Of adam, for inputs of deviation 1."),
     option("run", "--batch-size", type=Count(1), show_default="1", help="Tiles of a step of adam."),
-    option("run", "--tile", type=Size(1), show_default="up to 2**18 voxels", help="Output voxels of a tile."),
+    option(
+        "run",
+        "--tile",
+        type=Size(1),
+        show_default="up to 2**18 voxels, or 2**15 for adam",
+        help="Output voxels of a tile.",
+    ),
 ]
 
 RUNNING = [

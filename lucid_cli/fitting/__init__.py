@@ -17,7 +17,7 @@ from lucid_cli.fitting.progress import Epochs
 from lucid_cli.fitting.report import Outcome
 from lucid_cli.fitting.saving import content, options_of, suffix_for
 from lucid_cli.fitting.settings import FitSettings
-from lucid_cli.fitting.tiles import MOST_OPEN, Readers, Tiles, places_of, split
+from lucid_cli.fitting.tiles import MOST_OPEN, STEP_VOXELS, SUM_VOXELS, Readers, Tiles, places_of, split
 from lucid_cli.fitting.work import Fitted, Work
 from lucid_cli.journal import hash_values
 from lucid_cli.layers import weights_files
@@ -34,7 +34,6 @@ from lucid_core.errors import ArgumentError, OutputError
 from lucid_core.fitting.constraints import checked
 from lucid_core.optional import require
 
-SOLVERS = ("auto", "exact", "adam")
 ADAM_VALIDATION = 0.1
 """Share of the tiles to validate with where Adam learns and nothing is said."""
 
@@ -95,8 +94,11 @@ def prepare(inputs: tuple[str, ...], settings: FitSettings, config: str | None, 
     warnings = [one for pair, problem in zip(pairs, problems, strict=True) for one in pair.check(problem)]
     warnings += [one for pair in pairs for one in pair.warnings]
     tile = None if settings.tile is None else triple("tile", settings.tile, 1)
-    places = places_of(pairs, problems, tile, borders=settings.borders)
+    most = SUM_VOXELS if exact else STEP_VOXELS
+    places = places_of(pairs, problems, tile, most, borders=settings.borders)
     share = (0.0 if exact else ADAM_VALIDATION) if settings.validation is None else settings.validation
+    if share >= 1:
+        raise ArgumentError(f"--validation {share:g}: a share of the scans or tiles; legal: from 0 to below 1")
     readers = Readers(pairs, final.parent)
     stack.enter_context(closing(readers))
     training, validation = (Tiles(problems, readers, part, dtype) for part in split(places, share, settings.seed or 0))
@@ -146,8 +148,8 @@ def _memory(settings: FitSettings, model: Model, training: Tiles, pairs: list[Pa
     readers = sum(open_pairs[: 1 if exact else MOST_OPEN])
     if exact:
         fixed, each = bytes_of_sums(training)
-        return within(settings, readers + fixed, each)
-    return within(settings, readers + bytes_of_step(model, training, settings.batch_size or 1), 0)
+        return within(settings, readers + fixed, each, compiles=False)
+    return within(settings, readers + bytes_of_step(model, training, settings.batch_size or 1), 0, compiles=True)
 
 
 def _check_disk(folder: Path, pairs: list[Pair], *, exact: bool) -> None:

@@ -19,14 +19,16 @@ class Memory:
     limit_bytes: int | None
 
 
-def within(settings: FitSettings, fixed: int, each: int) -> Memory:
+def within(settings: FitSettings, fixed: int, each: int, *, compiles: bool) -> Memory:
     """Return the most threads that keep the limit: `fixed` bytes beside the process, and `each` for every thread.
+
+    What `compiles` may load compiled kernels.
 
     Raises `LimitError` where one thread does not.
     """
     limit, threads = memory_limit(settings), settings.threads or machine.cores()
     process = (machine.resident_bytes() or PROCESS_BYTES) + LATER_BYTES
-    if settings.engine != "numpy" and compiled.refusal() is None and not compiled.loaded():
+    if compiles and compiled.refusal() is None and not compiled.loaded():
         process += COMPILER_BYTES
     while limit is not None and threads > 1 and process + fixed + threads * each > limit:
         threads -= 1

@@ -126,7 +126,7 @@ def model_of(settings: FitSettings, first: Pair, dtype: np.dtype[Any]) -> Model:
     if settings.layers is None:
         model = Model(any_recipe(_completed(settings, first)).build(channels, spacing, dtype))
     else:
-        plain = replace(settings, layers=_with_seeds(settings), seed=None)
+        plain = replace(settings, layers=_completed_entries(settings, first), seed=None)
         model = Model(any_recipe(plain).build(channels, spacing, dtype))
     for layer in model.convolutions:
         if layer.arguments.padding_mode == "renormalize":
@@ -138,13 +138,25 @@ def model_of(settings: FitSettings, first: Pair, dtype: np.dtype[Any]) -> Model:
     return model
 
 
-def _with_seeds(settings: FitSettings) -> tuple[Any, ...]:
-    """Give each layer that starts at random a seed of its own."""
+def _completed_entries(settings: FitSettings, first: Pair) -> tuple[Any, ...]:
+    """Say what layers of a stack that start at random leave open: seeds, padding that keeps the size, last channels.
+
+    Others are a named kernel, or know their layer from a file.
+    """
+    keeps_size = first.target.shape[2:] == first.input.shape[2:]
     read, _ = read_entries(settings.layers or ())
+    last = max((number for number, part in enumerate(read) if isinstance(part, Settings)), default=0)
     entries: list[Any] = []
     for number, (entry, part) in enumerate(zip(settings.layers or (), read, strict=True)):
-        seeded = isinstance(part, Settings) and part.kernel is None and part.weights is None and part.seed is None
-        entries.append(dict(entry) | {"seed": (settings.seed or 0) + number} if seeded else entry)
+        if isinstance(part, Settings) and part.kernel is None and part.weights is None:
+            said: dict[str, Any] = {"seed": (settings.seed or 0) + number} if part.seed is None else {}
+            if keeps_size and part.padding is None and part.stride is None:
+                said |= {"padding": "same"} | ({"padding_mode": REPLICATE} if part.padding_mode is None else {})
+            if number == last and part.out_channels is None:
+                said["out_channels"] = settings.out_channels or first.target.shape[1]
+            entries.append(dict(entry) | said)
+        else:
+            entries.append(entry)
     return tuple(entries)
 
 

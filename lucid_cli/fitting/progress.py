@@ -40,7 +40,8 @@ class Epochs:
             )
 
     def _json(self, epoch: Epoch) -> str:
-        return json.dumps({"event": "epoch", "epochs": self._epochs} | vars(epoch))
+        known = {"event": "epoch", "epoch": epoch.number, "epochs": self._epochs}
+        return json.dumps(known | {"training": epoch.training, "validation": epoch.validation})
 
     def __enter__(self) -> "Epochs":
         return self

@@ -21,8 +21,11 @@ from lucid_core.regions import Region, Triple
 from lucid_core.stack import Problem
 from lucid_core.volume import VolumeReader
 
-TILE_VOXELS = 1 << 18
-"""Output voxels of a tile, at most: they follow from the shapes alone, so that the memory limit changes no bit."""
+SUM_VOXELS, STEP_VOXELS = 1 << 18, 1 << 15
+"""Output voxels of a tile, at most, of the sums of an exact solution and of a step of Adam.
+
+Tiles follow from the shapes alone, so that threads and the memory limit change no bit.
+"""
 MOST_OPEN = 128
 """Pairs whose files are open at the same time: more than this take turns."""
 
@@ -110,8 +113,12 @@ class Tiles:
         )
 
 
-def places_of(pairs: Sequence[Pair], problems: Sequence[Problem], tile: Triple | None, *, borders: bool) -> list[Place]:
+def places_of(
+    pairs: Sequence[Pair], problems: Sequence[Problem], tile: Triple | None, most: int, *, borders: bool
+) -> list[Place]:
     """Cut the outputs of all pairs into tiles: all voxels with `borders`, else those computed from inside alone.
+
+    Tiles have at most `most` voxels where their size is not given.
 
     Raises `ShapeError` where nothing is left.
     """
@@ -123,17 +130,17 @@ def places_of(pairs: Sequence[Pair], problems: Sequence[Problem], tile: Triple |
                 f"every output voxel of {pairs[number].input.spec} reads beyond its border, and those are left out; "
                 "use a smaller kernel, or --borders to count them"
             )
-        step = tile or default_tile(region.shape)
+        step = tile or default_tile(region.shape, most)
         places += [
             Place(number, batch, one) for batch, one in itertools.product(range(problem.batch), cut(region, step))
         ]
     return places
 
 
-def default_tile(size: Triple) -> Triple:
-    """Return a tile of no more than `TILE_VOXELS`, halving the longest axis, D before H before W."""
+def default_tile(size: Triple, most: int) -> Triple:
+    """Return a tile of no more than `most` voxels, halving the longest axis, D before H before W."""
     tile = list(size)
-    while math.prod(tile) > TILE_VOXELS:
+    while math.prod(tile) > most:
         axis = tile.index(max(tile))
         tile[axis] = -(-tile[axis] // 2)
     d, h, w = tile
