@@ -20,6 +20,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
        events stopwatch execute                         all tiles
        turns adjoint weight_gradient                    gradients
     5  lazy functional gradients nn/                    conv3d(...), its gradients, and the layers
+    6  fitting/                                         weights that are learned
 
 Example::
 

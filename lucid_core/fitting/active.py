@@ -1,9 +1,9 @@
 """Least squares with no coordinate below 0, and perhaps a sum that is given: an active-set method.
 
-It keeps a legal point, and the set of coordinates that are free to be above 0. The best point for these is aimed at; what
-would fall below 0 on the way is held at 0, and when nothing does, the coordinate that lowers the sum of squares most
-is set free (Lawson and Hanson 1974, chapter 23). It works on normal equations (Bro and de Jong 1997) and starts from
-what is above 0 without the bound.
+It keeps a legal point, and the set of coordinates that are free to be above 0. The best point for these is aimed at;
+what would fall below 0 on the way is held at 0, and when nothing does, the coordinate that lowers the sum of squares
+most is set free (Lawson and Hanson 1974, chapter 23). It works on normal equations (Bro and de Jong 1997) and starts
+from what is above 0 without the bound.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def _first(problem: Quadratic, start: Array | None) -> npt.NDArray[np.bool_]:
 
 
 def _advance(problem: Quadratic, point: Array, free: npt.NDArray[np.bool_]) -> tuple[Array, float]:
-    """Go from a legal point to the best one of the free coordinates, holding at 0, in `free` too, what would pass it."""
+    """Go from a legal point to the best one of the free coordinates; what would pass 0 is held there, and not free."""
     while True:
         best, multiplier = problem.best(free)
         passing = free & (best <= 0)

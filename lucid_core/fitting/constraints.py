@@ -62,7 +62,8 @@ def _onto_simplex(point: Array) -> Array:
     falling = np.sort(point)[::-1]
     shifts = (np.cumsum(falling) - 1) / np.arange(1, point.size + 1)
     shift = shifts[np.flatnonzero(falling > shifts)[-1]]
-    return np.maximum(point - shift, 0.0)
+    nearest: Array = np.maximum(point - shift, 0.0)
+    return nearest
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def _symmetric_basis(share: int, kernel_size: tuple[int, int, int]) -> Array:
     basis = np.zeros((places.size, firsts.size))
     basis[firsts, np.arange(firsts.size)] = 1.0
     basis[mirrors[firsts], np.arange(firsts.size)] = 1.0
-    return basis / np.sqrt(basis.sum(0))
+    unit: Array = basis / np.sqrt(basis.sum(0))
+    return unit
 
 
 def orthogonal_to(direction: Array) -> Array:

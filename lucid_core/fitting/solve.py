@@ -63,6 +63,7 @@ def solve(
     """
     if not (math.isfinite(l2) and l2 >= 0):
         raise ArgumentError(f"l2 must be a finite number from 0 up, not {l2}")
+    equations.check_whole()
     open_ = unknowns(equations.shape[1], equations.shape[2:], constraints)
     if not equations.count:
         raise ArgumentError("no voxel counts, so that there is nothing to learn from")
@@ -71,15 +72,10 @@ def solve(
     with single_threaded():
         parts = [_solve_group(equations, group, l2, open_, bias) for group in range(len(equations.gram))]
     weight = np.concatenate([one.values.T for one in parts]).reshape(equations.shape)
-    offset = _bias(equations, weight) if bias else None
+    offset = equations.offset(weight) if bias else None
     free = open_.basis.shape[1] - (open_.total is not None)
     rank, condition = min(one.rank for one in parts), max(one.condition for one in parts)
     return Solution(weight, offset, free, rank, condition, equations.loss(weight, offset))
-
-
-def _bias(equations: NormalEquations, weight: Array) -> Array:
-    fitted = np.einsum("gop,gp->go", equations.grouped(weight), equations.mean)
-    return (equations.target_mean - fitted).ravel()
 
 
 def _solve_group(equations: NormalEquations, group: int, l2: float, open_: Unknowns, bias: bool) -> _Determined:
