@@ -57,12 +57,12 @@ def project(weight: npt.NDArray[Any], constraints: Iterable[str]) -> npt.NDArray
 def _onto_simplex(point: Array) -> Array:
     """Return the nearest point with coordinates from 0 that sum to 1 (Held, Wolfe and Crowder 1974).
 
-    It is max(point - shift, 0), so that it has the symmetries that the point has.
+    It is max(point - shift, 0), so that it has the symmetries that the point has. What is not finite gives NaN.
     """
-    falling = np.sort(point)[::-1]
+    below = point - point.max()
+    falling = np.sort(below)[::-1]
     shifts = (np.cumsum(falling) - 1) / np.arange(1, point.size + 1)
-    shift = shifts[np.flatnonzero(falling > shifts)[-1]]
-    nearest: Array = np.maximum(point - shift, 0.0)
+    nearest: Array = np.maximum(below - shifts[np.count_nonzero(falling > shifts) - 1], 0.0)
     return nearest
 
 

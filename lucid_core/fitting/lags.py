@@ -45,7 +45,8 @@ def box_gram(problem: ConvProblem, values: Array, out: Triple, scratch: Scratch)
             _move_up(gram, axis, _difference(problem, values, out, axis, scratch))
     _mirror(gram)
     terms = share * problem.taps
-    return gram.transpose(6, 0, 1, 2, 7, 3, 4, 5).reshape(terms, terms)
+    found = gram.transpose(6, 0, 1, 2, 7, 3, 4, 5).reshape(terms, terms)
+    return (found + found.T) / 2
 
 
 def box_moments(problem: ConvProblem, values: Array, targets: Array) -> Array:

@@ -79,13 +79,14 @@ class NormalEquations:
         total = self.count + other.count
         share = other.count / total if total else 0.0
         step, target_step = other.mean - self.mean, other.target_mean - self.target_mean
-        weighted = self.count * share * step
-        self.gram += other.gram
-        self.gram += weighted * step if self.diagonal else weighted[:, :, np.newaxis] * step[:, np.newaxis, :]
-        self.moments += other.moments + weighted[:, :, np.newaxis] * target_step[:, np.newaxis, :]
-        self.powers += other.powers + self.count * share * target_step**2
         self.mean += share * step
         self.target_mean += share * target_step
+        step *= math.sqrt(self.count * share)
+        target_step *= math.sqrt(self.count * share)
+        self.gram += other.gram
+        self.gram += step**2 if self.diagonal else step[:, :, np.newaxis] * step[:, np.newaxis, :]
+        self.moments += other.moments + step[:, :, np.newaxis] * target_step[:, np.newaxis, :]
+        self.powers += other.powers + target_step**2
         self.count, self.left_out = total, self.left_out + other.left_out
         return self
 

@@ -83,7 +83,7 @@ def _of_group(
     gram, moments = _sums(problem, values, targets, found.kept, way, scratch)
     count = max(1, found.count)
     sums, target_sums = moments[:, 0], np.array([one.sum() for one in targets[1:]])
-    gram -= np.outer(sums / count, sums)
+    gram -= np.outer(sums, sums) / count
     moments = moments[:, 1:] - np.outer(sums / count, target_sums)
     powers = np.array([np.vdot(one, one) for one in targets[1:]]) - target_sums**2 / count
     mean = np.repeat(found.centre[channels], problem.taps) + sums / count
