@@ -21,6 +21,8 @@ from lucid_core.fitting.normal import NormalEquations
 Array = npt.NDArray[np.float64]
 STILL = 64 * EPS
 """Relative size of changes of a term that are rounding of its mean."""
+SLIGHT = 1e-12
+"""Penalty on what the samples leave open, by the sum of the eigenvalues."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,16 @@ def _with_sum(gram: Array, moments: Array, open_: Unknowns) -> _Determined:
 
 
 def _above_zero(gram: Array, moments: Array, open_: Unknowns, found: _Determined) -> Array:
-    """Return the best coordinates (Q, n) from 0 up, with a unit diagonal of the system."""
+    """Return the best coordinates (Q, n) from 0 up, with a unit diagonal of the system.
+
+    Where the samples leave something open, a penalty far below what they tell decides for what is small.
+    """
     scale = _scale(gram)
     scaled, total = gram / np.outer(scale, scale), None if open_.total is None else open_.total / scale
     whole = found.rank == open_.basis.shape[1] - (total is not None)
-    columns = [
-        nonnegative(Quadratic(scaled, moment / scale, total, open_.sum), scale * start if whole else None) / scale
-        for moment, start in zip(moments.T, found.values.T, strict=True)
-    ]
+    if not whole or found.condition > 1 / SLIGHT:
+        scaled[np.diag_indices_from(scaled)] += SLIGHT * len(scaled)
+    columns = [nonnegative(Quadratic(scaled, moment / scale, total, open_.sum)) / scale for moment in moments.T]
     return np.stack(columns, axis=1)
 
 
