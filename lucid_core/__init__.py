@@ -21,6 +21,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
        turns adjoint weight_gradient                    gradients
     5  lazy functional gradients nn/                    conv3d(...), its gradients, and the layers
        losses optim/                                    how they learn
+    6  fitting/                                         weights that are learned
 
 Example::
 

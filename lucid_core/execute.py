@@ -158,24 +158,24 @@ class _Crew:
         self._taking, self._finishing, self._state = threading.Lock(), threading.Lock(), threading.Condition()
         self._finished: set[int] = set()
         self._first = finished
-        self._ended: list[threading.Thread] = []
+        self._begun: list[threading.Thread] = []
+        self._ended = 0
+        self._closed = False
         self._error: BaseException | None = None
 
     def run(self, threads: int) -> None:
         """Compute every tile; the first error of any thread, or of this one while it waits, ends all of them."""
-        others = [threading.Thread(target=self._help, name=f"lucid-tile-{count}") for count in range(1, threads)]
-        started: list[threading.Thread] = []
         try:
-            for thread in others:
-                thread.start()
-                started.append(thread)
+            for count in range(1, threads):
+                threading.Thread(target=self._help, name=f"lucid-tile-{count}").start()
             self._go()
-            self._wait(lambda: len(self._ended) == len(started))
+            self._wait(self._all_ended)
         except BaseException as error:
             self._fail(error)
         with self._state:
-            self._state.wait_for(lambda: len(self._ended) == len(started))
-        for thread in started:
+            self._closed = True
+            self._state.wait_for(self._all_ended)
+        for thread in self._begun:
             thread.join()
         if self._error:
             raise self._error
@@ -183,12 +183,21 @@ class _Crew:
     def _help(self) -> None:
         """Share the tiles, in a thread of its own, and say so when there are none left.
 
-        (`Thread.join` alone takes a thread for ended after an interrupt, CPython issue 90882.)
+        (`Thread.join` alone takes a thread for ended after an interrupt, CPython issue 90882; and `Thread.start` may
+        have started one when it is interrupted. One that begins when all is over does nothing.)
         """
+        with self._state:
+            if self._closed:
+                return
+            self._begun.append(threading.current_thread())
         self._go()
         with self._state:
-            self._ended.append(threading.current_thread())
+            self._ended += 1
             self._state.notify_all()
+
+    def _all_ended(self) -> bool:
+        """Say whether all threads that have begun are done."""
+        return self._ended == len(self._begun)
 
     def _go(self) -> None:
         """Take tile after tile until none is left or a thread failed."""

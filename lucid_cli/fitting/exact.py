@@ -8,7 +8,6 @@ from typing import Any
 from lucid_cli.fitting.model import Model
 from lucid_cli.fitting.tiles import Tiles
 from lucid_cli.fitting.work import Fitted, Work
-from lucid_cli.signals import held
 from lucid_core.boundary import Window
 from lucid_core.events import Progress
 from lucid_core.fitting.normal import NormalEquations, equations_bytes
@@ -19,6 +18,8 @@ from lucid_core.regions import Region
 from lucid_core.scratch import Scratch
 from lucid_core.turns import WAITING, in_turn
 
+Sums = tuple[NormalEquations, NormalEquations]
+"""Of the voxels to train and to validate with."""
 SAVE_SECONDS = 30.0
 """Time between two checkpoints."""
 SOLVING_COPIES = 8
@@ -70,33 +71,32 @@ def _warnings(solution: Solution, training: NormalEquations) -> tuple[str, ...]:
     return ()
 
 
-def _added(work: Work) -> tuple[NormalEquations, NormalEquations]:
+def _added(work: Work) -> Sums:
     """Return the equations of the voxels to train and to validate with."""
     problem = _plain(work.training.problems[0])
     both = NormalEquations.of_none(problem), NormalEquations.of_none(problem)
-    done = _restored(work, both)
+    both, done = _restored(work, both)
     tiles = [(0, number) for number in range(len(work.training))]
     tiles += [(1, number) for number in range(len(work.validation))]
     sets = work.training, work.validation
     total = sum(_voxels(sets[which], number) for which, number in tiles)
     voxels = sum(_voxels(sets[which], number) for which, number in tiles[:done])
-    saved = time.monotonic()
+    state, saved = (both, done), time.monotonic()
     try:
         for (which, number), found in zip(tiles[done:], _equations(work, tiles[done:]), strict=True):
-            with held():  # what is saved must have each tile once
-                sums = both[which]
-                sums += found
-                done += 1
+            (training, validation), done = state
+            both = (training, validation + found) if which else (training + found, validation)
+            state = both, done + 1  # in one step: an interrupt must find each tile in the sums once
             voxels += _voxels(sets[which], number)
             _close_what_is_done(sets[which], number)
             if time.monotonic() - saved >= SAVE_SECONDS:
-                _save(work, both, done)
+                _save(work, *state)
                 saved = time.monotonic()
             work.observe(Progress(voxels, total))
     except BaseException:
-        _save(work, both, done)
+        _save(work, *state)
         raise
-    return both
+    return state[0]
 
 
 def _plain(problem: Any) -> ConvProblem:
@@ -131,20 +131,23 @@ def _close_what_is_done(tiles: Tiles, number: int) -> None:
         tiles.readers.close(pair)
 
 
-def _save(work: Work, both: tuple[NormalEquations, NormalEquations], done: int) -> None:
+def _save(work: Work, both: Sums, done: int) -> None:
     if work.checkpoint is None or not done:
         return
     arrays = {f"{number}:{name}": array for number, one in enumerate(both) for name, array in one.to_arrays().items()}
     work.checkpoint.save(arrays, {"tiles": done})
 
 
-def _restored(work: Work, both: tuple[NormalEquations, NormalEquations]) -> int:
-    """Add what an interrupted run left; return how many tiles that is of."""
+def _restored(work: Work, none: Sums) -> tuple[Sums, int]:
+    """Return what an interrupted run left, and how many tiles that is of."""
     left = work.checkpoint.load() if work.checkpoint else None
     if left is None:
-        return 0
+        return none, 0
     arrays, words = left
-    for number, sums in enumerate(both):
-        own = {name.partition(":")[2]: array for name, array in arrays.items() if name.startswith(f"{number}:")}
-        sums += NormalEquations.from_arrays(own)
-    return int(words["tiles"])
+    training, validation = (
+        NormalEquations.from_arrays(
+            {name.partition(":")[2]: array for name, array in arrays.items() if name.startswith(f"{number}:")}
+        )
+        for number in range(2)
+    )
+    return (training, validation), int(words["tiles"])

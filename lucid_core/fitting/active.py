@@ -1,9 +1,9 @@
 """Least squares with no coordinate below 0, and perhaps a sum that is given: an active-set method.
 
-It keeps a legal point, and the set of coordinates that are free to be above 0. The best point for these is aimed at; what
-would fall below 0 on the way is held at 0, and when nothing does, the coordinate that lowers the sum of squares most
-is set free (Lawson and Hanson 1974, chapter 23). It works on normal equations (Bro and de Jong 1997) and starts from
-what is above 0 without the bound.
+It keeps a legal point, and the set of coordinates that are free to be above 0. The best point for these is aimed at;
+what would fall below 0 on the way is held at 0, and when nothing does, the coordinate that lowers the sum of squares
+most is set free (Lawson and Hanson 1974, chapter 23). It works on normal equations (Bro and de Jong 1997) and starts
+with all coordinates free.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,17 @@ import numpy.typing as npt
 from lucid_core.errors import RunError
 
 Array = npt.NDArray[np.float64]
-STEPS = 10
-"""Changes of the set a coordinate before it counts as stuck; three are usual."""
+STEPS = 5
+"""Changes of the set a coordinate before it counts as stuck; fewer than one is usual."""
 EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class Quadratic:
-    """u . gram u / 2 - moment . u over u >= 0, with total . u = sum unless total is None; total is above 0."""
+    """u . gram u / 2 - moment . u over u >= 0, with total . u = sum unless total is None.
+
+    The gram matrix is positive definite, its diagonal near 1, and every number of total is above 0.
+    """
 
     gram: Array
     moment: Array
@@ -51,12 +54,9 @@ class Quadratic:
         return self.moment - self.gram @ point - offset, rounding
 
 
-def nonnegative(problem: Quadratic, start: Array | None = None) -> Array:
-    """Return the best point (Q,). `start` is that without the bound, for where it is the only one.
-
-    Raises `RunError` where the set does not settle.
-    """
-    free = _first(problem, start)
+def nonnegative(problem: Quadratic) -> Array:
+    """Return the best point (Q,). Raises `RunError` where the set does not settle."""
+    free = _first(problem)
     point, multiplier = problem.best(free)
     refused = np.zeros(free.size, np.bool_)
     for _ in range(STEPS * free.size + STEPS):
@@ -77,9 +77,9 @@ def nonnegative(problem: Quadratic, start: Array | None = None) -> Array:
     )
 
 
-def _first(problem: Quadratic, start: Array | None) -> npt.NDArray[np.bool_]:
-    """Return free coordinates whose best point is legal."""
-    free = np.zeros(problem.moment.size, np.bool_) if start is None else start > 0
+def _first(problem: Quadratic) -> npt.NDArray[np.bool_]:
+    """Return free coordinates whose best point is legal: all, less what falls below 0, again and again."""
+    free = np.ones(problem.moment.size, np.bool_)
     while free.any():
         below = free & (problem.best(free)[0] <= 0)
         if not below.any():
@@ -92,7 +92,7 @@ def _first(problem: Quadratic, start: Array | None) -> npt.NDArray[np.bool_]:
 
 
 def _advance(problem: Quadratic, point: Array, free: npt.NDArray[np.bool_]) -> tuple[Array, float]:
-    """Go from a legal point to the best one of the free coordinates, holding at 0, in `free` too, what would pass it."""
+    """Go from a legal point to the best one of the free coordinates; what would pass 0 is held there, and not free."""
     while True:
         best, multiplier = problem.best(free)
         passing = free & (best <= 0)

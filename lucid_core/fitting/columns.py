@@ -20,7 +20,7 @@ from lucid_core.scratch import Scratch
 
 def panel_columns(terms: int) -> int:
     """Return how many columns a panel has at most: so many that adding up its product costs little beside it."""
-    return min(max(2 * terms, 512), 4096)
+    return min(max(2 * terms, 1024), 4096)
 
 
 def sums(problem: ConvProblem, values: Array, targets: Array, kept: Flags, scratch: Scratch) -> tuple[Array, Array]:
@@ -65,7 +65,7 @@ def panels(
         if not chosen.any():
             continue
         source = taken[(..., *box)]
-        columns = scratch.array("columns", (terms, chosen.size), np.float64)
+        columns: Array = scratch.array("columns", (terms, chosen.size), np.float64).view(np.float64)
         columns.reshape(source.shape)[...] = source
         rows = targets[(slice(None), *box)].reshape(targets.shape[0], chosen.size)
         if not chosen.all():

@@ -57,12 +57,13 @@ def project(weight: npt.NDArray[Any], constraints: Iterable[str]) -> npt.NDArray
 def _onto_simplex(point: Array) -> Array:
     """Return the nearest point with coordinates from 0 that sum to 1 (Held, Wolfe and Crowder 1974).
 
-    It is max(point - shift, 0), so that it has the symmetries that the point has.
+    It is max(point - shift, 0), so that it has the symmetries that the point has. What is not finite gives NaN.
     """
-    falling = np.sort(point)[::-1]
+    below = point - point.max()
+    falling = np.sort(below)[::-1]
     shifts = (np.cumsum(falling) - 1) / np.arange(1, point.size + 1)
-    shift = shifts[np.flatnonzero(falling > shifts)[-1]]
-    return np.maximum(point - shift, 0.0)
+    nearest: Array = np.maximum(below - shifts[np.count_nonzero(falling > shifts) - 1], 0.0)
+    return nearest
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def _symmetric_basis(share: int, kernel_size: tuple[int, int, int]) -> Array:
     basis = np.zeros((places.size, firsts.size))
     basis[firsts, np.arange(firsts.size)] = 1.0
     basis[mirrors[firsts], np.arange(firsts.size)] = 1.0
-    return basis / np.sqrt(basis.sum(0))
+    unit: Array = basis / np.sqrt(basis.sum(0))
+    return unit
 
 
 def orthogonal_to(direction: Array) -> Array:

@@ -7,6 +7,7 @@ of the data (Chan, Golub and LeVeque 1983), whether a bias is wanted later or no
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -34,18 +35,23 @@ class NormalEquations:
     target_mean: Array
     """(g, O/g): the mean of each target."""
     gram: Array
-    """(g, P, P): sums of products of terms about their means."""
+    """(g, P, P): sums of products of terms about their means; (g, P), its diagonal alone, for `conjugate`."""
     moments: Array
     """(g, P, O/g): sums of products of terms and targets about their means."""
     powers: Array
     """(g, O/g): sums of squares of targets about their means."""
 
     @classmethod
-    def of_none(cls, problem: ConvProblem) -> "NormalEquations":
-        """Return the equations of no samples at all."""
+    def of_none(cls, problem: ConvProblem, *, diagonal: bool = False) -> "NormalEquations":
+        """Return the equations of no samples at all; with `diagonal`, of the gram matrix that alone."""
         shape = weight_shape(problem)
-        arrays = {name: np.zeros(size) for name, size in _sizes(shape, problem.groups).items()}
+        arrays = {name: np.zeros(size) for name, size in _sizes(shape, problem.groups, diagonal).items()}
         return cls(shape, 0, 0, **arrays)
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether of the gram matrix there is the diagonal alone."""
+        return self.gram.ndim == 2
 
     @property
     def outputs(self) -> int:
@@ -59,8 +65,7 @@ class NormalEquations:
 
     def __add__(self, other: "NormalEquations") -> "NormalEquations":
         """Return the equations of both sets of samples. Sums are rounded: a + b + c has the bits of no other order."""
-        copies = (getattr(self, field.name) for field in fields(self))
-        total = NormalEquations(*(one.copy() if isinstance(one, np.ndarray) else one for one in copies))
+        total = deepcopy(self)
         total += other
         return total
 
@@ -74,13 +79,14 @@ class NormalEquations:
         total = self.count + other.count
         share = other.count / total if total else 0.0
         step, target_step = other.mean - self.mean, other.target_mean - self.target_mean
-        weighted = self.count * share * step
-        self.gram += other.gram
-        self.gram += weighted[:, :, np.newaxis] * step[:, np.newaxis, :]
-        self.moments += other.moments + weighted[:, :, np.newaxis] * target_step[:, np.newaxis, :]
-        self.powers += other.powers + self.count * share * target_step**2
         self.mean += share * step
         self.target_mean += share * target_step
+        step *= math.sqrt(self.count * share)
+        target_step *= math.sqrt(self.count * share)
+        self.gram += other.gram
+        self.gram += step**2 if self.diagonal else step[:, :, np.newaxis] * step[:, np.newaxis, :]
+        self.moments += other.moments + step[:, :, np.newaxis] * target_step[:, np.newaxis, :]
+        self.powers += other.powers + target_step**2
         self.count, self.left_out = total, self.left_out + other.left_out
         return self
 
@@ -90,6 +96,7 @@ class NormalEquations:
         `weight` (O, C/g, K_D, K_H, K_W), `bias` (O,) or None for 0. A sum is a difference of numbers as large as
         `powers`: below about 1e-14 of these it is rounding, and never negative.
         """
+        self.check_whole()
         filters = self.grouped(weight)
         means = np.einsum("gop,gp->go", filters, self.mean) - self.target_mean
         if bias is not None:
@@ -97,11 +104,22 @@ class NormalEquations:
         fitted = np.einsum("gop,gpo->go", filters, self.moments)
         own = np.einsum("gop,gop->go", filters @ self.gram, filters)
         left = np.maximum(self.powers - 2 * fitted + own, 0.0) + self.count * means**2
-        return left.ravel()
+        squares: Array = left.ravel()
+        return squares
 
     def loss(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None = None) -> float:
         """Return the mean squared error of these weights over all target values, NaN without samples."""
         return float(self.squares(weight, bias).sum() / self.values) if self.values else float("nan")
+
+    def offset(self, weight: npt.NDArray[Any]) -> Array:
+        """Return the best bias (O,) for a weight (O, C/g, K_D, K_H, K_W)."""
+        best: Array = (self.target_mean - np.einsum("gop,gp->go", self.grouped(weight), self.mean)).ravel()
+        return best
+
+    def check_whole(self) -> None:
+        """Raise `ShapeError` where of the gram matrix there is the diagonal alone."""
+        if self.diagonal:
+            raise ShapeError("these normal equations have the diagonal of the gram matrix alone; make them whole")
 
     def grouped(self, weight: npt.NDArray[Any]) -> Array:
         """Return a weight (O, C/g, K_D, K_H, K_W) as (g, O/g, P) float64."""
@@ -122,15 +140,16 @@ class NormalEquations:
             raise ShapeError(
                 f"these are no normal equations: {', '.join(missing)} is missing; legal: {', '.join(names)}"
             )
-        shape, given = (
-            tuple(map(int, arrays["shape"])),
-            {name: np.array(arrays[name], np.float64) for name in names[3:]},
+        given = {name: np.array(arrays[name], np.float64) for name in names[3:]}
+        shape, gram = tuple(map(int, arrays["shape"])), given["gram"]
+        legal = (
+            _sizes(shape, len(gram), gram.ndim == 2) if len(shape) == 5 and gram.ndim in (2, 3) and len(gram) else {}
         )
-        legal = _sizes(shape, len(given["gram"])) if len(shape) == 5 and given["gram"].ndim == 3 else {}
         if {name: array.shape for name, array in given.items()} != legal:
             found = ", ".join(f"{name} {array.shape}" for name, array in given.items())
             raise ShapeError(f"these are no normal equations of a weight of shape {shape}: {found}")
-        return cls(shape, int(arrays["count"]), int(arrays["left_out"]), **given)
+        made, share, depth, height, width = shape
+        return cls((made, share, depth, height, width), int(arrays["count"]), int(arrays["left_out"]), **given)
 
 
 def weight_shape(problem: ConvProblem) -> tuple[int, int, int, int, int]:
@@ -138,18 +157,18 @@ def weight_shape(problem: ConvProblem) -> tuple[int, int, int, int, int]:
     return (problem.out_channels, problem.in_channels // problem.groups, *problem.kernel_size)
 
 
-def _sizes(shape: tuple[int, ...], groups: int) -> dict[str, tuple[int, ...]]:
+def _sizes(shape: tuple[int, ...], groups: int, diagonal: bool = False) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the arrays of normal equations."""
     made, terms = shape[0] // groups, math.prod(shape[1:])
     return {
         "mean": (groups, terms),
         "target_mean": (groups, made),
-        "gram": (groups, terms, terms),
+        "gram": (groups, terms) if diagonal else (groups, terms, terms),
         "moments": (groups, terms, made),
         "powers": (groups, made),
     }
 
 
-def equations_bytes(problem: ConvProblem) -> int:
+def equations_bytes(problem: ConvProblem, *, diagonal: bool = False) -> int:
     """Return the memory of the normal equations of a problem."""
-    return 8 * sum(map(math.prod, _sizes(weight_shape(problem), problem.groups).values()))
+    return 8 * sum(map(math.prod, _sizes(weight_shape(problem), problem.groups, diagonal).values()))

@@ -21,6 +21,8 @@ from lucid_core.fitting.normal import NormalEquations
 Array = npt.NDArray[np.float64]
 STILL = 64 * EPS
 """Relative size of changes of a term that are rounding of its mean."""
+SLIGHT = 1e-12
+"""Penalty on what the samples leave open, by the sum of the eigenvalues."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def solve(
     """
     if not (math.isfinite(l2) and l2 >= 0):
         raise ArgumentError(f"l2 must be a finite number from 0 up, not {l2}")
+    equations.check_whole()
     open_ = unknowns(equations.shape[1], equations.shape[2:], constraints)
     if not equations.count:
         raise ArgumentError("no voxel counts, so that there is nothing to learn from")
@@ -71,15 +74,10 @@ def solve(
     with single_threaded():
         parts = [_solve_group(equations, group, l2, open_, bias) for group in range(len(equations.gram))]
     weight = np.concatenate([one.values.T for one in parts]).reshape(equations.shape)
-    offset = _bias(equations, weight) if bias else None
+    offset = equations.offset(weight) if bias else None
     free = open_.basis.shape[1] - (open_.total is not None)
     rank, condition = min(one.rank for one in parts), max(one.condition for one in parts)
     return Solution(weight, offset, free, rank, condition, equations.loss(weight, offset))
-
-
-def _bias(equations: NormalEquations, weight: Array) -> Array:
-    fitted = np.einsum("gop,gp->go", equations.grouped(weight), equations.mean)
-    return (equations.target_mean - fitted).ravel()
 
 
 def _solve_group(equations: NormalEquations, group: int, l2: float, open_: Unknowns, bias: bool) -> _Determined:
@@ -117,14 +115,16 @@ def _with_sum(gram: Array, moments: Array, open_: Unknowns) -> _Determined:
 
 
 def _above_zero(gram: Array, moments: Array, open_: Unknowns, found: _Determined) -> Array:
-    """Return the best coordinates (Q, n) from 0 up, with a unit diagonal of the system."""
+    """Return the best coordinates (Q, n) from 0 up, with a unit diagonal of the system.
+
+    Where the samples leave something open, a penalty far below what they tell decides for what is small.
+    """
     scale = _scale(gram)
     scaled, total = gram / np.outer(scale, scale), None if open_.total is None else open_.total / scale
     whole = found.rank == open_.basis.shape[1] - (total is not None)
-    columns = [
-        nonnegative(Quadratic(scaled, moment / scale, total, open_.sum), scale * start if whole else None) / scale
-        for moment, start in zip(moments.T, found.values.T, strict=True)
-    ]
+    if not whole or found.condition > 1 / SLIGHT:
+        scaled[np.diag_indices_from(scaled)] += SLIGHT * len(scaled)
+    columns = [nonnegative(Quadratic(scaled, moment / scale, total, open_.sum)) / scale for moment in moments.T]
     return np.stack(columns, axis=1)
 
 

@@ -1,6 +1,6 @@
 """The normal equations of one tile, by the cheaper of two ways.
 
-`columns` gathers what every sample reads; `correlations` computes a whole box of outputs by their lags, less what does
+`columns` gathers what every sample reads; `lags` computes a whole box of outputs by their lags, less what does
 not count, which is gathered. Which one follows from predicted seconds: the shape of the tile, the layer, and how many
 voxels count.
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lucid_core.blas import single_threaded
 from lucid_core.boundary import Window
-from lucid_core.fitting import columns, correlations
+from lucid_core.fitting import columns, lags
 from lucid_core.fitting.normal import NormalEquations, equations_bytes, weight_shape
 from lucid_core.fitting.samples import Array, Flags, Samples, samples
 from lucid_core.machine import rates
@@ -24,7 +24,7 @@ from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
 from lucid_core.scratch import Scratch
 
-WAYS = ("columns", "correlations")
+WAYS = ("columns", "lags")
 
 
 def tile_equations(
@@ -41,7 +41,7 @@ def tile_equations(
     `window` is of the padded input that the tile is computed from (`ConvProblem.input_region`), `target` (O, d, h, w)
     what its outputs are to be, and `counted` (d, h, w) bool says which voxels count, None for all. A voxel that reads
     or should be a NaN or infinity in any channel is left out, and counted as such. Sums are of float64, whatever the
-    data. `way` is "auto", "columns" or, at stride 1, "correlations".
+    data. `way` is "auto", "columns" or, at stride 1, "lags".
 
     Raises `ShapeError` where the shapes do not fit.
     """
@@ -56,22 +56,21 @@ def tile_equations(
 
 def workspace(problem: ConvProblem, out: Triple) -> int:
     """Return the bytes `tile_equations` takes for a tile of shape `out`, its result included, its arguments not."""
-    read, made = math.prod(problem.block_shape(out)), math.prod(out)
-    share, targets = problem.in_channels // problem.groups, problem.out_channels + 1
+    read, made, targets = math.prod(problem.block_shape(out)), math.prod(out), problem.out_channels + 1
     data = 8 * (2 * problem.in_channels * read + 2 * targets * made) + 2 * (read + made)
     panel = 16 * (problem.terms + targets) * columns.panel_columns(problem.terms)
-    spectra = 0 if correlations.refuses(problem) else 24 * (share + 4) * read
+    spectra = 0 if lags.refuses(problem) else lags.workspace(problem, out)
     return data + panel + spectra + 4 * equations_bytes(problem)
 
 
 def cheapest(problem: ConvProblem, out: Triple, count: int) -> str:
     """Return the way that takes less predicted time for a tile of shape `out` where `count` voxels are samples."""
-    if correlations.refuses(problem):
+    if lags.refuses(problem):
         return "columns"
     speed, terms = rates("float64"), problem.terms
     row = terms * (terms + 2 * (problem.out_channels // problem.groups + 1)) / speed.gemm + terms / speed.gather
-    whole = correlations.cost(problem, out, 2 * speed.fft, speed.gemm) + (math.prod(out) - count) * row
-    return "correlations" if whole < count * row else "columns"
+    whole = lags.cost(problem, out, 2 * speed.fft, speed.gemm) + (math.prod(out) - count) * row
+    return "lags" if whole < count * row else "columns"
 
 
 def _of_group(
@@ -84,7 +83,7 @@ def _of_group(
     gram, moments = _sums(problem, values, targets, found.kept, way, scratch)
     count = max(1, found.count)
     sums, target_sums = moments[:, 0], np.array([one.sum() for one in targets[1:]])
-    gram -= np.outer(sums / count, sums)
+    gram -= np.outer(sums, sums) / count
     moments = moments[:, 1:] - np.outer(sums / count, target_sums)
     powers = np.array([np.vdot(one, one) for one in targets[1:]]) - target_sums**2 / count
     mean = np.repeat(found.centre[channels], problem.taps) + sums / count
@@ -99,7 +98,7 @@ def _sums(
     chosen = cheapest(problem, out, int(np.count_nonzero(kept))) if way == "auto" else way
     if chosen == "columns":
         return columns.sums(problem, values, targets, kept, scratch)
-    gram = correlations.box_gram(problem, values, out, scratch)
+    gram = lags.box_gram(problem, values, out, scratch)
     if not kept.all():
         gram -= columns.gram_of(problem, values, ~kept, scratch)
-    return gram, correlations.box_moments(problem, values, targets)
+    return gram, lags.box_moments(problem, values, targets)

@@ -499,7 +499,18 @@ class TestFiles:
 def test_the_memory_of_the_process_stays_below_the_limit(folder, solver, limit):
     for name, seed in (("x.nii", 0), ("y.nii", 1)):
         make_volume(name, noise(240, 200, 200, seed=seed))
-    options = ("--solver", solver, "--kernel-size", "3", "--max-memory", f"{limit}MiB", "--epochs", "1", "--report", "r.json")
+    options = (
+        "--solver",
+        solver,
+        "--kernel-size",
+        "3",
+        "--max-memory",
+        f"{limit}MiB",
+        "--epochs",
+        "1",
+        "--report",
+        "r.json",
+    )
     result = finished(program("fit", "x.nii", "--target", "y.nii", "-o", "w.npz", *options, "-q"), timeout=120)
     assert result.code == 0, result.err
     found = json.loads(Path("r.json").read_text())

@@ -11,9 +11,11 @@ plain way does.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from lucid_core.algorithms.fft import fast_length
 from lucid_core.fitting.columns import gram_of, gram_of_first
@@ -43,19 +45,20 @@ def box_gram(problem: ConvProblem, values: Array, out: Triple, scratch: Scratch)
             _move_up(gram, axis, _difference(problem, values, out, axis, scratch))
     _mirror(gram)
     terms = share * problem.taps
-    return gram.transpose(6, 0, 1, 2, 7, 3, 4, 5).reshape(terms, terms)
+    found = gram.transpose(6, 0, 1, 2, 7, 3, 4, 5).reshape(terms, terms)
+    return (found + found.T) / 2
 
 
 def box_moments(problem: ConvProblem, values: Array, targets: Array) -> Array:
     """Return the sums of products (P, T) of the terms and targets (T, d', h', w'), which are 0 at what is no sample."""
     size = _transform(values)
-    lags = _lags(problem, (range(problem.kernel_size[0]), range(problem.kernel_size[1]), range(problem.kernel_size[2])))
+    offsets = _offsets(problem, [range(k) for k in problem.kernel_size])
     spectra = [np.fft.rfftn(channel, size, AXES) for channel in values]
     moments = np.empty((targets.shape[0], values.shape[0], *problem.kernel_size))
     for one, target in zip(moments, targets, strict=True):
         left = np.conj(np.fft.rfftn(target, size, AXES))
         for channel, right in zip(one, spectra, strict=True):
-            channel[...] = _inverse(left * right, lags, size)
+            channel[...] = _inverse(left * right, offsets, size)
     return moments.reshape(targets.shape[0], -1).T
 
 
@@ -69,20 +72,20 @@ def _lag_sums(problem: ConvProblem, values: Array, out: Triple) -> Array:
     found = np.zeros((share, share, depth, 2 * height - 1, 2 * width - 1))
     for below_h, below_w in itertools.product((False, True), repeat=2):
         ranges = (range(depth), _side(height, below_h), _side(width, below_w))
-        lags = _lags(problem, ranges)
-        if not all(lags):
+        offsets = _offsets(problem, ranges)
+        if not all(offsets):
             continue
         left_box = (slice(out[0]), slice(None if below_h else out[1]), slice(None if below_w else out[2]))
         right_box = (slice(None), slice(out[1] if below_h else None), slice(out[2] if below_w else None))
         rights = [np.fft.rfftn(channel[right_box], size, AXES) for channel in values]
         place = (
-            slice(None),
-            *(slice(r[0] + k - 1, r[-1] + k) for r, k in zip(ranges[1:], (height, width), strict=True)),
+            slice(ranges[1][0] + height - 1, ranges[1][-1] + height),
+            slice(ranges[2][0] + width - 1, ranges[2][-1] + width),
         )
         for c, channel in enumerate(values):
             left = np.conj(np.fft.rfftn(channel[left_box], size, AXES))
             for other, right in enumerate(rights):
-                found[(c, other, *place)] = _inverse(left * right, lags, size)
+                found[c, other, :, *place] = _inverse(left * right, offsets, size)
     return found
 
 
@@ -90,7 +93,7 @@ def _side(k: int, below: bool) -> range:
     return range(1 - k, 0) if below else range(k)
 
 
-def _lags(problem: ConvProblem, ranges: tuple[range, range, range]) -> list[list[int]]:
+def _offsets(problem: ConvProblem, ranges: Sequence[range]) -> list[list[int]]:
     return [[step * tap for tap in taps] for step, taps in zip(problem.dilation, ranges, strict=True)]
 
 
@@ -99,7 +102,7 @@ def _transform(values: Array) -> Triple:
     return d, h, w
 
 
-def _inverse(spectrum: Array, lags: list[list[int]], size: Triple) -> Array:
+def _inverse(spectrum: npt.NDArray[np.complex128], lags: list[list[int]], size: Triple) -> Array:
     """Return the inverse transform at some lags alone: axis by axis, only these going on to the next."""
     for axis in (0, 1):
         spectrum = np.take(np.fft.ifft(spectrum, axis=axis), lags[axis], axis=axis, mode="wrap")
@@ -157,6 +160,12 @@ def _mirror(gram: Array) -> None:
     """Fill the pairs whose first tap lies above the second along D: sums of products are symmetric."""
     for a, b in itertools.combinations(range(gram.shape[0]), 2):
         gram[b, :, :, a] = gram[a, :, :, b].transpose(2, 3, 0, 1, 5, 4)
+
+
+def workspace(problem: ConvProblem, out: Triple) -> int:
+    """Return the bytes of the spectra of a tile of shape `out`."""
+    voxels = math.prod(fast_length(size) for size in problem.block_shape(out))
+    return 8 * (problem.in_channels // problem.groups + 5) * voxels
 
 
 def cost(problem: ConvProblem, out: Triple, transform: float, gemm: float) -> float:
