@@ -298,6 +298,22 @@ class TestRequiresGrad:
         monkeypatch.setattr(nn.Clip, "gradient", None)
         net.add_gradients(x, values[-1], values)
 
+    def test_the_gradient_of_the_input_is_computed_where_it_is_asked_for(self, monkeypatch):
+        asked = []
+
+        def watched(*arrays, wanted, **arguments):
+            asked.append(set(wanted))
+            return lucid.conv3d_backward(*arrays, wanted=wanted, **arguments)
+
+        monkeypatch.setattr("lucid_core.nn.conv.conv3d_backward", watched)
+        x = numbers((1, 1, 3, 3, 3))
+        net = pair()
+        values = net.values(x)
+        net.gradient(x, values[-1], values)
+        net.add_gradients(x, values[-1], values)
+        both = {"weight", "bias"}
+        assert asked == [{"x"} | both, {"x"} | both, {"x"} | both, both]
+
     def test_it_does_not_keep_a_parameter_from_being_an_array(self):
         layer, x = nn.Conv3d(1, 1, 2), np.ones((1, 2, 2, 2), np.float32)
         assert lucid.conv3d(x, layer.weight, layer.bias).tobytes() == layer(x).tobytes()
@@ -357,10 +373,12 @@ class TestWhatIsKept:
             layer.backward(np.ones((1, 1, 1, 1, 1), np.float32))
 
     def test_a_net_keeps_nothing_in_its_layers(self):
-        net = small_net()
-        net(numbers((1, 2, 5, 5, 5)))
-        net.values(numbers((1, 2, 5, 5, 5)))
-        for layer in (*net, *net[2]):
+        net, x = small_net(), numbers((1, 2, 5, 5, 5))
+        one_by_one = nn.Sequential(net, Shift())
+        net.backward(net(x))
+        one_by_one.backward(one_by_one(x))
+        net.values(x)
+        for layer in (*net, *net[2], one_by_one[1]):
             with pytest.raises(ArgumentError, match="there was none"):
                 layer.backward(np.ones(1))
 
