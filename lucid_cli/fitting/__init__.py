@@ -10,6 +10,7 @@ from lucid_cli.budget import check_disk
 from lucid_cli.fitting.adam import bytes_of_step, fit_by_adam
 from lucid_cli.fitting.checkpoint import Checkpoint
 from lucid_cli.fitting.exact import bytes_of_sums, fit_exactly
+from lucid_cli.fitting.iterated import bytes_of_passes, fit_by_iterations
 from lucid_cli.fitting.memory import Memory, within
 from lucid_cli.fitting.model import Model, model_of
 from lucid_cli.fitting.pairs import Pair, dtype_of, pairs_of
@@ -34,6 +35,9 @@ from lucid_core.errors import ArgumentError, OutputError
 from lucid_core.fitting.constraints import checked
 from lucid_core.optional import require
 
+SOLVERS = {"exact": fit_exactly, "cg": fit_by_iterations, "adam": fit_by_adam}
+MOST_TERMS = 4096
+"""Weights of one filter of which a gram matrix, of 128 MiB then, is made; more are found by iterations."""
 ADAM_VALIDATION = 0.1
 """Share of the tiles to validate with where Adam learns and nothing is said."""
 
@@ -53,7 +57,7 @@ class Job:
     training: Tiles
     validation: Tiles
     memory: Memory
-    exact: bool
+    solver: str
     warnings: tuple[str, ...]
 
 
@@ -87,38 +91,43 @@ def prepare(inputs: tuple[str, ...], settings: FitSettings, config: str | None, 
     pairs = pairs_of(inputs, settings)
     dtype = dtype_of(pairs, settings)
     model = model_of(settings, pairs[0], dtype)
-    exact = _is_exact(settings, model)
+    solver = _solver(settings, model, pairs[0])
     suffix = suffix_for(settings.output, model)
     final, pages = _targets(settings, pairs, config)
     problems = [model.problem(pair.input.shape) for pair in pairs]
     warnings = [one for pair, problem in zip(pairs, problems, strict=True) for one in pair.check(problem)]
     warnings += [one for pair in pairs for one in pair.warnings]
     tile = None if settings.tile is None else triple("tile", settings.tile, 1)
-    most = SUM_VOXELS if exact else STEP_VOXELS
+    most = STEP_VOXELS if solver == "adam" else SUM_VOXELS
     places = places_of(pairs, problems, tile, most, borders=settings.borders)
-    share = (0.0 if exact else ADAM_VALIDATION) if settings.validation is None else settings.validation
+    share = (ADAM_VALIDATION if solver == "adam" else 0.0) if settings.validation is None else settings.validation
     if share >= 1:
         raise ArgumentError(f"--validation {share:g}: a share of the scans or tiles; legal: from 0 to below 1")
     readers = Readers(pairs, final.parent)
     stack.enter_context(closing(readers))
     training, validation = (Tiles(problems, readers, part, dtype) for part in split(places, share, settings.seed or 0))
-    memory = _memory(settings, model, training, pairs, exact=exact)
-    _check_disk(final.parent, pairs, exact=exact)
-    return Job(settings, pairs, model, final, suffix, pages, training, validation, memory, exact, tuple(warnings))
+    memory = _memory(settings, model, training, pairs, solver)
+    _check_disk(final.parent, pairs, _open_at_once(solver))
+    return Job(settings, pairs, model, final, suffix, pages, training, validation, memory, solver, tuple(warnings))
 
 
-def _is_exact(settings: FitSettings, model: Model) -> bool:
-    """Say whether the solution is exact; raise `ArgumentError` where that is asked for and cannot be."""
+def _solver(settings: FitSettings, model: Model, first: Pair) -> str:
+    """Return how the weights are found; raise `ArgumentError` for what is asked for and cannot be."""
     reason = None
     if model.only is None:
         reason = "the layers are a stack"
     elif settings.loss != "mse":
         reason = f"the loss is {settings.loss}"
-    if settings.solver == "exact" and reason:
-        raise ArgumentError(f"--solver exact is for one layer with the loss mse, and {reason}; leave it out")
+    if settings.solver in ("exact", "cg") and reason:
+        raise ArgumentError(
+            f"--solver {settings.solver} is for one layer with the loss mse, and {reason}; leave it out"
+        )
     if model.only is None and settings.borders:
         raise ArgumentError("--borders counts what one layer makes at a border; a stack learns from the voxels inside")
-    return settings.solver != "adam" and reason is None
+    if settings.solver != "auto":
+        return settings.solver
+    (problem,) = model.problem(first.input.shape).problems if reason is None else (None,)
+    return "adam" if problem is None else "exact" if problem.terms <= MOST_TERMS else "cg"
 
 
 def _targets(settings: FitSettings, pairs: list[Pair], config: str | None) -> tuple[Path, dict[str, Path]]:
@@ -142,20 +151,25 @@ def _targets(settings: FitSettings, pairs: list[Pair], config: str | None) -> tu
     return final, pages
 
 
-def _memory(settings: FitSettings, model: Model, training: Tiles, pairs: list[Pair], *, exact: bool) -> Memory:
+def _open_at_once(solver: str) -> int:
+    """Return how many pairs are open at the same time."""
+    return 1 if solver == "exact" else MOST_OPEN
+
+
+def _memory(settings: FitSettings, model: Model, training: Tiles, pairs: list[Pair], solver: str) -> Memory:
     """Return the threads that keep the limit, and what they take."""
     open_pairs = sorted((sum(one.memory for one in pair.readings) for pair in pairs), reverse=True)
-    readers = sum(open_pairs[: 1 if exact else MOST_OPEN])
-    if exact:
-        fixed, each = bytes_of_sums(training)
-        return within(settings, readers + fixed, each, compiles=False)
-    return within(settings, readers + bytes_of_step(model, training, settings.batch_size or 1), 0, compiles=True)
+    readers = sum(open_pairs[: _open_at_once(solver)])
+    if solver == "adam":
+        return within(settings, readers + bytes_of_step(model, training, settings.batch_size or 1), 0, compiles=True)
+    fixed, each = bytes_of_sums(training) if solver == "exact" else bytes_of_passes(training)
+    return within(settings, readers + fixed, each, compiles=solver == "cg")
 
 
-def _check_disk(folder: Path, pairs: list[Pair], *, exact: bool) -> None:
+def _check_disk(folder: Path, pairs: list[Pair], at_once: int) -> None:
     """Raise `LimitError` where a folder's disk has no room for the streams that are unpacked at the same time."""
     largest = sorted((pair.readings for pair in pairs), key=lambda ones: sum(one.spool for one in ones), reverse=True)
-    unpacked = [one for ones in largest[: 1 if exact else MOST_OPEN] for one in ones]
+    unpacked = [one for ones in largest[:at_once] for one in ones]
     check_disk(folder, Writing(memory=0, copies=0.0, disk=0), tuple(unpacked))
 
 
@@ -174,10 +188,10 @@ def run(job: Job) -> Fitted:
                     job.validation,
                     job.memory,
                     checkpoint,
-                    observe if job.exact else epochs.observe,
+                    epochs.observe if job.solver == "adam" else observe,
                     epochs.tell,
                 )
-                fitted = fit_exactly(work) if job.exact else fit_by_adam(work)
+                fitted = SOLVERS[job.solver](work)
         except BaseException as error:
             if checkpoint is not None and checkpoint.kept:
                 error.add_note("What is learned so far is kept: run again with --resume to go on.")

@@ -10,6 +10,7 @@ from lucid_cli.fitting.tiles import Tiles
 from lucid_cli.fitting.work import Fitted, Work
 from lucid_core.boundary import Window
 from lucid_core.events import Progress
+from lucid_core.fitting.examples import Example
 from lucid_core.fitting.normal import NormalEquations, equations_bytes
 from lucid_core.fitting.solve import Solution, solve
 from lucid_core.fitting.tiles import tile_equations, workspace
@@ -31,7 +32,7 @@ ILL_CONDITIONED = 1e12
 def bytes_of_sums(tiles: Tiles) -> tuple[int, int]:
     """Return the memory of the sums and what solves them, and that of each thread."""
     place = max(tiles.places, key=lambda one: one.region.voxels)
-    problem = _plain(tiles.problems[place.pair])
+    problem = plain(tiles.problems[place.pair])
     sums = equations_bytes(problem)
     return SOLVING_COPIES * sums, tiles.block_bytes() + workspace(problem, place.region.shape) + WAITING * sums
 
@@ -73,7 +74,7 @@ def _warnings(solution: Solution, training: NormalEquations) -> tuple[str, ...]:
 
 def _added(work: Work) -> Sums:
     """Return the equations of the voxels to train and to validate with."""
-    problem = _plain(work.training.problems[0])
+    problem = plain(work.training.problems[0])
     both = NormalEquations.of_none(problem), NormalEquations.of_none(problem)
     both, done = _restored(work, both)
     tiles = [(0, number) for number in range(len(work.training))]
@@ -99,10 +100,16 @@ def _added(work: Work) -> Sums:
     return state[0]
 
 
-def _plain(problem: Any) -> ConvProblem:
+def plain(problem: Any) -> ConvProblem:
     """Return the problem of a single layer."""
     (only,) = problem.problems
     return only
+
+
+def window_of(example: Example) -> Window:
+    """Return the window of the padded input of an example."""
+    _, d, h, w = example.block.shape
+    return Window(example.block, Region((0, 0, 0), (d, h, w)), "zeros")
 
 
 def _voxels(tiles: Tiles, number: int) -> int:
@@ -115,11 +122,9 @@ def _equations(work: Work, tiles: list[tuple[int, int]]) -> Iterator[NormalEquat
     def of(tile: tuple[int, int], scratch: Scratch) -> NormalEquations:
         which, number = tile
         chosen = (work.training, work.validation)[which]
-        example, place = chosen.read(number), chosen.places[number]
-        problem = _plain(chosen.problems[place.pair])
-        shape = example.block.shape[1:]
-        window = Window(example.block, Region((0, 0, 0), (shape[0], shape[1], shape[2])), problem.padding_mode)
-        return tile_equations(problem, window, example.target, example.counted, scratch)
+        example = chosen.read(number)
+        problem = plain(chosen.problems[chosen.places[number].pair])
+        return tile_equations(problem, window_of(example), example.target, example.counted, scratch)
 
     return in_turn(tiles, of, work.memory.threads)
 

@@ -21,7 +21,7 @@ from lucid_core.regions import Region, Triple
 from lucid_core.stack import Problem
 from lucid_core.volume import VolumeReader
 
-SUM_VOXELS, STEP_VOXELS = 1 << 18, 1 << 15
+SUM_VOXELS, STEP_VOXELS = 1 << 17, 1 << 15
 """Output voxels of a tile, at most, of the sums of an exact solution and of a step of Adam.
 
 Tiles follow from the shapes alone, so that threads and the memory limit change no bit.

@@ -10,8 +10,9 @@ unknowns. Symmetry and sums are kept by projecting every direction.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,19 +109,22 @@ def conjugate_gradients(
     tolerance: float = 1e-10,
     iterations: int = 1000,
     report: Callable[[int, float], None] | None = None,
+    keep: Callable[[dict[str, npt.NDArray[Any]]], None] | None = None,
+    kept_before: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Iterated:
     """Return the weights that minimise the mean squared error + l2 * the sum of squared weights, as `solve` does.
 
     `equations` are those of all tiles (`tile_diagonal`), and `product` takes a weight (O, C/g, K_D, K_H, K_W) to the
     sum of `tile_product` over all tiles, about `centre_of(equations, bias=bias)`. It ends when the gradient of each
     filter, in the norm of the scaled unknowns, is `tolerance` times that of the first weights, or after so many
-    `iterations`; `report` is told both after each.
+    `iterations`; `report` is told both after each. `keep` is given all that going on from there takes, and
+    `kept_before` is what it was given in another run of the same, which then goes on with the same bits.
 
     Raises `ArgumentError` for illegal arguments, without samples, and for the constraint "nonnegative", which no
     direction can be projected on.
     """
-    kept = checked(constraints)
-    if "nonnegative" in kept:
+    held = checked(constraints)
+    if "nonnegative" in held:
         raise ArgumentError(
             "conjugate gradients do not keep weights nonnegative; use a kernel with fewer weights, which is solved "
             "exactly, or Adam"
@@ -129,18 +133,21 @@ def conjugate_gradients(
         raise ArgumentError(f"l2 must be a finite number from 0 up, not {l2}")
     if not equations.count:
         raise ArgumentError("no voxel counts, so that there is nothing to learn from")
-    state = _State(equations, l2 * equations.values, kept, bias)
-    if state.weight.any():
-        state.residual -= product(state.weight) + state.penalty * state.weight
-    state.start()
-    done, left = 0, state.left()
-    while left > tolerance and done < iterations:
+    state = _State(equations, l2 * equations.values, held, bias)
+    if kept_before is not None:
+        state.load(kept_before)
+    else:
+        if state.weight.any():
+            state.residual -= product(state.weight) + state.penalty * state.weight
+        state.start()
+    while (left := state.left()) > tolerance and state.done < iterations:
         state.step(product(state.direction))
-        done, left = done + 1, state.left()
         if report is not None:
-            report(done, left)
+            report(state.done, state.left())
+        if keep is not None:
+            keep(state.to_arrays())
     offset = state.offset() if bias else None
-    return Iterated(state.weight, offset, done, left, left <= tolerance, state.loss())
+    return Iterated(state.weight, offset, state.done, left, left <= tolerance, state.loss())
 
 
 class _State:
@@ -162,6 +169,7 @@ class _State:
         self._directions = (kept - {"sum1"}) | ({"zero-sum"} if "sum1" in kept else set())
         self.weight: Array = project(np.zeros(equations.shape), kept)
         self.residual: Array = self.moments.copy()
+        self.done = 0
 
     def start(self) -> None:
         """Take the first direction."""
@@ -184,6 +192,17 @@ class _State:
         downhill, power = self._downhill()
         self.direction = downhill + _ratio(power, self._power) * self.direction
         self._power = power
+        self.done += 1
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what `load` goes on from."""
+        names = ("weight", "residual", "direction", "_power", "_first", "done")
+        return {name.strip("_"): np.array(getattr(self, name)) for name in names}
+
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from what `to_arrays` gave."""
+        self.weight, self.residual, self.direction = (arrays[name] for name in ("weight", "residual", "direction"))
+        self._power, self._first, self.done = arrays["power"], arrays["first"], int(arrays["done"])
 
     def left(self) -> float:
         """Return the norm of the gradient, relative to the first one, in the worst filter."""
