@@ -105,8 +105,9 @@ class Sequential(Module):
 
 def _flat(modules: Sequential) -> Iterator[Module]:
     for module in modules:
-        plain = isinstance(module, Sequential) and type(module).forward is Sequential.forward
-        if isinstance(module, Sequential) and plain and type(module).gradient is Sequential.gradient:
+        kind = type(module)
+        plain = kind.forward is Sequential.forward and kind.gradient is Sequential.gradient
+        if isinstance(module, Sequential) and plain:
             yield from _flat(module)
         else:
             yield module
