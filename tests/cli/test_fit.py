@@ -304,8 +304,9 @@ class TestAdam:
 
     @pytest.mark.parametrize("solver", ("adam", "exact", "cg"))
     def test_a_killed_fit_goes_on_to_the_same_bytes(self, blurred, solver):
-        make_volume("big.nii", smooth(36, 40, 40))
-        make_volume("aim.nii", smooth(36, 40, 40, seed=1))
+        size = (80, 60, 60) if solver == "exact" else (36, 40, 40)
+        make_volume("big.nii", smooth(*size))
+        make_volume("aim.nii", smooth(*size, seed=1))
         words = ("fit", "big.nii", "--target", "aim.nii", "--solver", solver, "--kernel-size", "5", "-q", "-j", "1")
         words += {"adam": ("--tile", "12", "--epochs", "9"), "exact": ("--tile", "4"), "cg": ("--l2", "0.1")}[solver]
         ok(*words, "-o", "whole.npz")
@@ -512,7 +513,7 @@ class TestFiles:
         assert weights()[0].shape == (1, 1, 3, 3, 3)
 
 
-@pytest.mark.parametrize(("solver", "limit"), (("exact", 160), ("adam", 330), ("cg", 330)))
+@pytest.mark.parametrize(("solver", "limit"), (("exact", 160), ("adam", 330), ("cg", 345)))
 def test_the_memory_of_the_process_stays_below_the_limit(folder, solver, limit):
     for name, seed in (("x.nii", 0), ("y.nii", 1)):
         make_volume(name, noise(100, 200, 200, seed=seed))
