@@ -35,10 +35,10 @@ def fit_by_adam(work: Work) -> Fitted:
     """Train until the epochs are over, or none of the last `--patience` was better; take the best weights."""
     settings, module = work.settings, work.model.module()
     constraints = settings.constraint
-    scaling = scaling_for(module, work.training, settings.loss, constraints)
+    scaling = scaling_for(module, work.training, constraints)
     scaling.applied(module)
     choices = Choices(
-        settings.loss,
+        scaling.loss(settings.loss),
         scaling.ridges(module, settings.loss, settings.l2),
         constraints,
         settings.learning_rate,
@@ -52,7 +52,7 @@ def fit_by_adam(work: Work) -> Fitted:
     best, unit = progress.best_epoch, scaling.unit(settings.loss)
     assert best is not None
     module.load_state_dict(progress.best)
-    training = evaluate(module, ScaledExamples(work.training, scaling), settings.loss, lambda _: None)
+    training = evaluate(module, ScaledExamples(work.training, scaling), choices.loss)
     scaling.undone(module)
     curve = [_in_units(one, unit) for one in progress.epochs]
     facts = {
@@ -81,7 +81,7 @@ def _run(work: Work, progress: Progress, choices: Choices, scaling: Scaling, pat
         if progress.epochs and progress.since_best >= patience:
             return f"no better epoch in the last {patience}"
         epoch = next(epochs)
-        work.tell(_in_units(epoch, scaling.unit(choices.loss)))
+        work.tell(_in_units(epoch, scaling.unit(work.settings.loss)))
         _save(work, progress)
     return "all epochs are done"
 

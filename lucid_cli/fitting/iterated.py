@@ -18,6 +18,7 @@ from lucid_core.fitting.conjugate import Iterated, centre_of, conjugate_gradient
 from lucid_core.fitting.normal import NormalEquations
 from lucid_core.fitting.samples import Samples, samples
 from lucid_core.fitting.train import evaluate
+from lucid_core.losses import mse
 from lucid_core.problem import ConvProblem
 from lucid_core.scratch import Scratch
 from lucid_core.turns import WAITING, in_turn
@@ -58,7 +59,7 @@ def fit_by_iterations(work: Work) -> Fitted:
     dtype = layer.weight.dtype
     bias = None if solution.bias is None else solution.bias.astype(dtype)
     model = Model(replace(layer, weight=solution.weight.astype(dtype), bias=bias))
-    checked = evaluate(model.module(), work.validation, "mse", lambda _: None) if len(work.validation) else None
+    checked = evaluate(model.module(), work.validation, mse) if len(work.validation) else None
     facts = {
         "voxels": equations.count,
         "left_out": equations.left_out,

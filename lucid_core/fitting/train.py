@@ -11,12 +11,13 @@ import numpy.typing as npt
 from lucid_core.errors import RunError
 from lucid_core.fitting.constraints import project
 from lucid_core.fitting.examples import Example, Examples
-from lucid_core.losses import Loss, huber, l1, mse
+from lucid_core.losses import Loss, mse
 from lucid_core.nn import Conv3d, Sequential
 from lucid_core.optim import Adam
 
 Array = npt.NDArray[Any]
-LOSSES = {"mse": mse, "l1": l1, "huber": huber}
+LossFunction = Callable[[Array, Array, Array, int], Loss]
+"""Of an output, its target, where that counts, and what the sum is divided by (`lucid_core.losses`)."""
 Order = Callable[[np.random.Generator], Sequence[int]]
 """Draws the order of the examples of an epoch."""
 
@@ -25,7 +26,7 @@ Order = Callable[[np.random.Generator], Sequence[int]]
 class Choices:
     """How a model is trained."""
 
-    loss: str = "mse"
+    loss: LossFunction = mse
     ridges: tuple[float, ...] = ()
     """Added to the loss, for each convolution: this times the sum of the squares of its weights."""
     constraints: tuple[str, ...] = ()
@@ -123,7 +124,9 @@ def _mean(total: float, count: int, number: int) -> float:
     return total / count
 
 
-def evaluate(model: Sequential, examples: Examples, loss: str, observe: Callable[[int], None]) -> float:
+def evaluate(
+    model: Sequential, examples: Examples, loss: LossFunction, observe: Callable[[int], None] = lambda _: None
+) -> float:
     """Return the mean loss over all voxels that count."""
     total, count = 0.0, 0
     for number in range(len(examples)):
@@ -153,10 +156,10 @@ def _step(progress: Progress, batch: Sequence[Example], choices: Choices) -> tup
     return total, count
 
 
-def _loss(name: str, out: Array, example: Example, counted: Array) -> tuple[Loss, int] | None:
+def _loss(loss: LossFunction, out: Array, example: Example, counted: Array) -> tuple[Loss, int] | None:
     """Return the loss summed over the values that count, and their number; None where none does."""
     count = int(np.count_nonzero(counted)) * len(out)
-    return (LOSSES[name](out, example.target, counted, 1), count) if count else None
+    return (loss(out, example.target, counted, 1), count) if count else None
 
 
 def _values(model: Sequential, example: Example) -> tuple[list[Array], Array]:
