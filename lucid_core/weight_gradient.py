@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lucid_core import compiled, machine
 from lucid_core.compute import window_on
-from lucid_core.correlations import Correlation, Part, correlations
+from lucid_core.correlations import RUN, Correlation, Part, correlations
 from lucid_core.cutting import cuts
 from lucid_core.planner import START_SECONDS
 from lucid_core.problem import ConvProblem
@@ -62,7 +62,7 @@ def chosen(problem: ConvProblem, engine: str) -> Correlation:
     if engine != "auto":
         return ways[engine]
     rates = machine.rates(problem.dtype)
-    plain, fast = ways["numpy"], ways["numba"] if "numba" in ways else ways["numpy"]
+    plain, fast = ways["numpy"], ways["numba"]
     saved = plain.cost(problem, rates) - fast.cost(problem, rates)
     worth = saved > START_SECONDS * max(problem.batch, 1)
     return fast if worth and not fast.refuses() and compiled.importable() else plain
@@ -87,7 +87,8 @@ def boxes(problem: ConvProblem) -> Iterator[Region]:
 
 def box_shape(problem: ConvProblem) -> Triple:
     """Choose the outputs of one box along D, H, W."""
-    shape = list(problem.out_size)
+    depth, height, width = problem.out_size
+    shape = [depth, height, -(-width // -(-width // RUN))]
     for axis in range(3):
         extent = problem.dilation[axis] * (problem.kernel_size[axis] - 1) + 1
         least = max(1, -(-LEAST_EXTENTS * extent // problem.stride[axis]))

@@ -96,6 +96,35 @@ class Emitter:
             phi.add_incoming(replaced, last)
         return found
 
+    def last(self, count: Any) -> Any:
+        """Return a mask of the last `count` lanes."""
+        small = ir.IntType(32)
+        numbers = ir.Constant(ir.VectorType(small, self.lanes), list(range(self.lanes)))
+        first = self.builder.trunc(self.builder.sub(INT(self.lanes), count), small)
+        start = self.builder.insert_element(
+            ir.Constant(ir.VectorType(small, self.lanes), ir.Undefined), first, small(0)
+        )
+        zeros = ir.Constant(ir.VectorType(small, self.lanes), [0] * self.lanes)
+        return self.builder.icmp_signed(">=", numbers, self.builder.shuffle_vector(start, start, zeros))
+
+    def lane_sums(self, vectors: list[Any]) -> list[Any]:
+        """Return the sums of the lanes of each vector, in vectors; zeros fill the last one."""
+        found = [*vectors, *[self.zero()] * (-len(vectors) % self.lanes)]
+        for _ in range(self.lanes.bit_length() - 1):
+            pairs = zip(found[::2], found[1::2], strict=True)
+            found = [self.add(self.alternate(a, b, 0), self.alternate(a, b, 1)) for a, b in pairs]
+        return found
+
+    def accumulate(self, value: Any, address: Any, place: int) -> None:
+        """Add a vector to the `place`-th vector of float64 at an address."""
+        double = ir.VectorType(ir.DoubleType(), self.lanes)
+        wide = value if self.itemsize == 8 else self.builder.fpext(value, double)
+        at = self.builder.add(address, INT(place * self.lanes * 8))
+        pointer = self.builder.inttoptr(at, double.as_pointer())
+        before = self.builder.load(pointer)
+        stored = self.builder.store(self.builder.fadd(before, wide), pointer)
+        before.align = stored.align = 8
+
     def prefetch(self, address: Any) -> None:
         """Ask for the cache line of an address, to be read once from the second level."""
         small = ir.IntType(32)

@@ -1,0 +1,107 @@
+"""The gradients beside those of torch, from a clone: `python -m tests.benchmarks.backward [options] [WORKLOAD...]`.
+
+The workloads are those of `lucid-conv3d bench`, the arithmetic is float32. Each contestant computes the gradients for
+input, weight and bias, nothing of the forward pass; they take turns, round after round, in one process with the same
+number of threads, and the medians are shown in milliseconds, beside the largest difference from torch as a share of the
+largest number.
+"""
+
+import argparse
+import statistics
+import time
+from functools import partial
+
+import numpy as np
+import torch
+
+import lucid_core as lucid
+from lucid_cli.bench.workloads import WORKLOADS, built_in
+
+NAMES = ("x", "weight", "bias")
+BY_DEFAULT = tuple(load.name for load in WORKLOADS[:10])
+
+
+def theirs(grad, x, weight, layer):
+    """Return torch's three gradients, padding of zeros its own."""
+    padding = [low for low, _ in layer.pads]
+    tensors = [torch.from_numpy(one) for one in (grad, x, weight)]
+    shape = [layer.out_channels]
+    rest = (layer.stride, padding, layer.dilation, False, [0, 0, 0], layer.groups, [True] * 3)
+    return torch.ops.aten.convolution_backward(*tensors, shape, *rest)
+
+
+def ours(engine, threads, wanted, grad, x, weight, layer):
+    """Return the gradients of one engine."""
+    return lucid.conv3d_backward(
+        grad,
+        x,
+        weight,
+        layer.stride,
+        [low for low, _ in layer.pads],
+        layer.dilation,
+        layer.groups,
+        wanted=wanted,
+        engine=engine,
+        threads=threads,
+    )
+
+
+def contestants(options):
+    """Return what is timed, by name."""
+    found = {"torch": theirs}
+    for engine in options.engine:
+        found[engine] = partial(ours, engine, options.threads, NAMES)
+        if options.parts:
+            found |= {f"{engine} {name}": partial(ours, engine, options.threads, (name,)) for name in NAMES}
+    return found
+
+
+def timed(call):
+    """Return the milliseconds of a call."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1000
+
+
+def difference(found, expected):
+    """Return the largest difference of any gradient, as a share of its largest number."""
+    pairs = [(one, other.numpy()) for one, other in zip(found, expected, strict=True)]
+    return max(float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs)
+
+
+def measure(load, options):
+    """Return the medians of every contestant on a workload, and how far each engine is from torch."""
+    x, weight = load.arrays()
+    grad = np.random.default_rng(1).standard_normal(load.problem.out_shape, np.float32)
+    calls = {name: partial(one, grad, x, weight, load.layer) for name, one in contestants(options).items()}
+    expected = theirs(grad, x, weight, load.layer)
+    off = {name: difference(calls[name](), expected) for name in options.engine}
+    taken = {name: [] for name in calls}
+    for _ in range(options.rounds):
+        for name, call in calls.items():
+            taken[name].append(timed(call))
+    return {name: statistics.median(times) for name, times in taken.items()}, off
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("workloads", nargs="*", default=BY_DEFAULT)
+    parser.add_argument("--engine", action="append", choices=("auto", "numba", "numpy"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--parts", action="store_true", help="time each gradient by itself, too")
+    options = parser.parse_args()
+    options.engine = options.engine or ["numba", "numpy"]
+    torch.set_num_threads(options.threads)
+    names = list(contestants(options))
+    print(f"| workload | {' | '.join(names)} | {' | '.join(f'{one} / torch' for one in options.engine)} | off by |")
+    print(f"|---|{'---|' * (len(names) + len(options.engine) + 1)}", flush=True)
+    for load in built_in(tuple(options.workloads)):
+        medians, off = measure(load, options)
+        ratios = [f"{medians[one] / medians['torch']:.2f}" for one in options.engine]
+        cells = [*(f"{medians[name]:.1f}" for name in names), *ratios, f"{max(off.values()):.1g}"]
+        print(f"| {load.name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
