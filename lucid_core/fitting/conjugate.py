@@ -19,12 +19,15 @@ import numpy.typing as npt
 from lucid_core.errors import ArgumentError
 from lucid_core.fitting.constraints import checked, project
 from lucid_core.fitting.normal import NormalEquations
-from lucid_core.fitting.samples import Samples
+from lucid_core.fitting.samples import Samples, samples_bytes
 from lucid_core.functional import conv3d
 from lucid_core.gradients import conv3d_backward
 from lucid_core.problem import ConvProblem
+from lucid_core.regions import Triple
 
 Array = npt.NDArray[np.float64]
+KERNEL_BYTES = 8 << 20
+"""What the engines take for the panels of one tile, at most."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,13 @@ def tile_diagonal(problem: ConvProblem, found: Samples) -> NormalEquations:
         total.moments[group] = (sums[1:] - np.outer(target_sums, sums[0] / count)).T
         total.powers[group] = np.maximum((targets**2).sum((1, 2, 3)) - target_sums**2 / count, 0.0)
     return total
+
+
+def workspace(problem: ConvProblem, out: Triple) -> int:
+    """Return the bytes that `samples` and then one of the two functions take for a tile of shape `out`."""
+    read, made = math.prod(problem.block_shape(out)), math.prod(out)
+    passing = 8 * (problem.in_channels * read + 2 * (problem.out_channels + 1) * made + 4 * problem.parameters)
+    return samples_bytes(problem, out) + passing + KERNEL_BYTES
 
 
 def centre_of(equations: NormalEquations, *, bias: bool) -> Array:

@@ -5,6 +5,7 @@ are finite. Values are taken about the mean of their channel in the tile: sums o
 the digits that tell voxels apart.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core.boundary import Window
-from lucid_core.errors import ShapeError
+from lucid_core.errors import ArgumentError, ShapeError
+from lucid_core.padding import PADDING_MODES
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
 from lucid_core.scratch import Scratch
@@ -50,8 +52,14 @@ def samples(
     """Return the samples of a tile.
 
     `window` is of the padded input that the tile reads, `target` (O, d', h', w') what the tile is to be, and `counted`
-    (d', h', w') says which of its voxels count, None for all. Raises `ShapeError` where the shapes do not fit.
+    (d', h', w') says which of its voxels count, None for all. Raises `ShapeError` where the shapes do not fit, and
+    `ArgumentError` for a normalised convolution, whose result is no linear function of its weights.
     """
+    if problem.normalization is not None:
+        raise ArgumentError(
+            "a normalised convolution is divided by its weights, so that they follow from no linear system; legal "
+            f"padding modes: {', '.join(PADDING_MODES)}"
+        )
     _check_shapes(problem, window, target, counted)
     block = window.block(scratch)
     finite = np.isfinite(block).all(axis=0)
@@ -63,6 +71,12 @@ def samples(
     left_out = int(np.count_nonzero(wanted)) - int(np.count_nonzero(kept))
     targets = np.concatenate([kept[np.newaxis].astype(np.float64), outputs])
     return Samples(values, centre, targets, target_centre, kept, left_out)
+
+
+def samples_bytes(problem: ConvProblem, out: Triple) -> int:
+    """Return the bytes `samples` takes for a tile of shape `out`, what it returns included."""
+    read, made = math.prod(problem.block_shape(out)), math.prod(out)
+    return 16 * (problem.in_channels * read + (problem.out_channels + 1) * made) + 4 * (read + made)
 
 
 def _check_shapes(problem: ConvProblem, window: Window, target: npt.NDArray[Any], counted: Flags | None) -> None:

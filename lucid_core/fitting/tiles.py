@@ -16,12 +16,14 @@ import numpy.typing as npt
 
 from lucid_core.blas import single_threaded
 from lucid_core.boundary import Window
+from lucid_core.errors import ArgumentError
 from lucid_core.fitting import columns, lags
 from lucid_core.fitting.normal import NormalEquations, equations_bytes, weight_shape
-from lucid_core.fitting.samples import Array, Flags, Samples, samples
+from lucid_core.fitting.samples import Array, Flags, Samples, samples, samples_bytes
 from lucid_core.machine import rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
+from lucid_core.registry import choose
 from lucid_core.scratch import Scratch
 
 WAYS = ("columns", "lags")
@@ -43,8 +45,10 @@ def tile_equations(
     or should be a NaN or infinity in any channel is left out, and counted as such. Sums are of float64, whatever the
     data. `way` is "auto", "columns" or, at stride 1, "lags".
 
-    Raises `ShapeError` where the shapes do not fit.
+    Raises `ShapeError` where the shapes do not fit, `ArgumentError` for a normalised convolution or an illegal way.
     """
+    if choose("way", way, ("auto", *WAYS)) == "lags" and lags.refuses(problem):
+        raise ArgumentError(f"way='lags' needs stride 1, not {problem.stride}; use 'columns' or 'auto'")
     scratch = scratch or Scratch()
     found = samples(problem, window, target, counted, scratch)
     with single_threaded():
@@ -56,11 +60,9 @@ def tile_equations(
 
 def workspace(problem: ConvProblem, out: Triple) -> int:
     """Return the bytes `tile_equations` takes for a tile of shape `out`, its result included, its arguments not."""
-    read, made, targets = math.prod(problem.block_shape(out)), math.prod(out), problem.out_channels + 1
-    data = 8 * (2 * problem.in_channels * read + 2 * targets * made) + 2 * (read + made)
-    panel = 16 * (problem.terms + targets) * columns.panel_columns(problem.terms)
+    panel = 16 * (problem.terms + problem.out_channels + 1) * columns.panel_columns(problem.terms)
     spectra = 0 if lags.refuses(problem) else lags.workspace(problem, out)
-    return data + panel + spectra + 4 * equations_bytes(problem)
+    return samples_bytes(problem, out) + panel + spectra + 4 * equations_bytes(problem)
 
 
 def cheapest(problem: ConvProblem, out: Triple, count: int) -> str:

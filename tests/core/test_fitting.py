@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lucid_core.boundary import Window
 from lucid_core.errors import ArgumentError, RunError, ShapeError
 from lucid_core.fitting.active import Quadratic, nonnegative
 from lucid_core.fitting.conjugate import centre_of, conjugate_gradients, tile_diagonal, tile_product
+from lucid_core.fitting.conjugate import workspace as pass_workspace
 from lucid_core.fitting.constraints import CONSTRAINTS, project
 from lucid_core.fitting.normal import NormalEquations
 from lucid_core.fitting.samples import samples
@@ -174,17 +176,36 @@ def test_the_cheaper_way_is_taken():
 
 @pytest.mark.parametrize(("kernel_size", "way"), [(3, "columns"), (5, "lags")])
 def test_the_workspace_is_a_bound(kernel_size, way):
-    import tracemalloc
-
     x = np.random.default_rng(3).standard_normal((2, 30, 30, 30))
     problem = problem_of(x, 3, kernel_size)
     target = np.ones((3, *problem.out_size))
     counted = np.random.default_rng(4).random(problem.out_size) < 0.9
+    used = peak_bytes(lambda: equations_of(problem, x, target, counted, way=way))
+    assert 0.2 < used / workspace(problem, problem.out_size) < 1
+
+
+def test_the_workspace_of_a_pass_is_a_bound():
+    x = np.random.default_rng(3).standard_normal((4, 40, 40, 40))
+    problem = problem_of(x, 6, 3)
+    weight, target = np.ones((6, 4, 3, 3, 3)), np.ones((6, *problem.out_size))
+    (tile,) = tiles_of(problem, x, target)
+
+    def one_pass():
+        found = samples(problem, *tile, Scratch())
+        centre = tile_diagonal(problem, found).mean
+        tile_product(problem, found, centre, weight)
+
+    one_pass()
+    assert 0.2 < peak_bytes(one_pass) / pass_workspace(problem, problem.out_size) < 1
+
+
+def peak_bytes(call):
+    """Return the most memory that NumPy holds during a call."""
     tracemalloc.start()
-    equations_of(problem, x, target, counted, way=way)
+    call()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert 0.2 < peak / workspace(problem, problem.out_size) < 1
+    return peak
 
 
 def test_equations_add_up_and_are_kept():
@@ -348,6 +369,16 @@ def test_what_the_samples_leave_open_is_told_and_small():
         np.testing.assert_allclose(found.weight.reshape(1, -1), least, atol=1e-8, err_msg=case)
 
 
+def test_what_is_no_linear_system_is_refused():
+    x, target = np.ones((1, 4, 4, 4)), np.ones((1, 4, 4, 4))
+    with pytest.raises(ArgumentError, match=r"is divided by its weights.*legal padding modes: zeros, reflect"):
+        equations_of(problem_of(x, 1, 3, padding=1, mode="renormalize"), x, target)
+    with pytest.raises(ArgumentError, match="way='lags' needs stride 1"):
+        equations_of(problem_of(x, 1, 1, stride=2), x, target[:, ::2, ::2, ::2], way="lags")
+    with pytest.raises(ArgumentError, match="unknown way 'lag'"):
+        equations_of(problem_of(x, 1, 1), x, target, way="lag")
+
+
 def test_nothing_to_learn_from_is_refused():
     x, target = np.ones((1, 4, 4, 4)), np.ones((1, 2, 2, 2))
     problem = problem_of(x, 1, 3)
@@ -426,6 +457,20 @@ def test_nonnegative_weights_are_those_of_scipy():
     for one, column in zip(found.weight.reshape(5, -1), right.T, strict=True):
         np.testing.assert_allclose(one, optimize.nnls(stacked, column)[0], atol=1e-9)
         np.testing.assert_allclose(one, optimize.lsq_linear(stacked, column, (0, np.inf), tol=1e-14).x, atol=1e-6)
+
+
+def test_nonnegative_weights_settle_where_the_samples_leave_something_open():
+    optimize = pytest.importorskip("scipy.optimize")
+    rng = np.random.default_rng(21)
+    one = smooth(rng, (1, 9, 9, 9), (2,)) + 3
+    x = np.concatenate([one, one, np.full_like(one, 7)])
+    target = conv3d(x, rng.normal(0.1, 0.3, (1, 3, 3, 3, 3))) + 0.1 * rng.standard_normal((1, 7, 7, 7))
+    found = solve(equations_of(problem_of(x, 1, 3), x, target), constraints=["nonnegative"])
+    assert (found.rank, found.unknowns) == (27, 81)
+    check_kept(found.weight, ["nonnegative"])
+    rows = terms_read(x, 3, 1, 0, 1, "zeros").reshape(-1, 81)
+    left = optimize.nnls(rows - rows.mean(0), target.ravel() - target.mean())[1]
+    assert found.loss == pytest.approx(left**2 / target.size, rel=1e-9)
 
 
 @pytest.mark.parametrize("constraints", [("nonnegative", "sum1"), ("nonnegative", "sum1", "symmetric"), ("zero-sum",)])
