@@ -19,8 +19,6 @@ from lucid_core.fitting.constraints import Unknowns, orthogonal_to, unknowns
 from lucid_core.fitting.normal import NormalEquations
 
 Array = npt.NDArray[np.float64]
-STILL = 64 * EPS
-"""Relative size of changes of a term that are rounding of its mean."""
 SLIGHT = 1e-12
 """Penalty on what the samples leave open, by the sum of the eigenvalues."""
 
@@ -98,8 +96,7 @@ def _system(equations: NormalEquations, group: int, bias: bool) -> tuple[Array, 
     if not bias:
         gram += equations.count * np.outer(mean, mean)
         moments += equations.count * np.outer(mean, equations.target_mean[group])
-        return gram, moments
-    still = np.diag(gram) <= equations.count * (STILL * mean) ** 2
+    still = equations.still(bias=bias)[group]
     gram[still], gram[:, still], moments[still] = 0.0, 0.0, 0.0
     return gram, moments
 

@@ -18,7 +18,7 @@ from lucid_core.blas import single_threaded
 from lucid_core.boundary import Window
 from lucid_core.errors import ArgumentError
 from lucid_core.fitting import columns, lags
-from lucid_core.fitting.normal import NormalEquations, equations_bytes, weight_shape
+from lucid_core.fitting.normal import NormalEquations, equations_bytes, rounded, weight_shape
 from lucid_core.fitting.samples import Array, Flags, Samples, samples, samples_bytes
 from lucid_core.machine import rates
 from lucid_core.problem import ConvProblem
@@ -85,8 +85,11 @@ def _of_group(
     gram, moments = _sums(problem, values, targets, found.kept, way, scratch)
     count = max(1, found.count)
     sums, target_sums = moments[:, 0], np.array([one.sum() for one in targets[1:]])
+    squares = np.diag(gram).copy()
     gram -= np.outer(sums, sums) / count
     moments = moments[:, 1:] - np.outer(sums / count, target_sums)
+    (still,) = rounded(np.diag(gram)[np.newaxis], squares[np.newaxis], weight_shape(problem))
+    gram[still], gram[:, still], moments[still] = 0.0, 0.0, 0.0
     powers = np.array([np.vdot(one, one) for one in targets[1:]]) - target_sums**2 / count
     mean = np.repeat(found.centre[channels], problem.taps) + sums / count
     return gram, moments, np.maximum(powers, 0.0), mean, found.target_centre[outputs] + target_sums / count

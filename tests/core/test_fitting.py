@@ -371,6 +371,34 @@ def test_what_the_samples_leave_open_is_told_and_small():
         np.testing.assert_allclose(found.weight.reshape(1, -1), least, atol=1e-8, err_msg=case)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tap_that_reads_nothing_but_padding_tells_nothing(way):
+    """Such as beside a single plane; far from zero, its sum of squares about its mean is no exact zero."""
+    rng = np.random.default_rng(22)
+    x = rng.normal(1000.1, 3, (1, 37, 19, 1)) + rng.standard_normal()
+    problem = problem_of(x, 1, (3, 2, 3), padding=(0, 0, 1))
+    weight = rng.standard_normal((1, 1, 3, 2, 3)) * np.array([0.0, 1, 0])
+    equations = equations_of(problem, x, conv3d(x, weight, padding=(0, 0, 1)), cuts=(3, 17, 24), way=way)
+    found = solve(equations)
+    assert (found.rank, found.unknowns) == (6, 18)
+    np.testing.assert_allclose(found.weight, weight, atol=1e-9)
+    without = solve(equations, bias=False)
+    assert without.rank == 6
+    np.testing.assert_allclose(without.weight, weight, atol=1e-9)
+
+
+@pytest.mark.parametrize("constraints", [(), ("sum1",)], ids="+".join)
+@pytest.mark.parametrize("bias", [True, False])
+def test_conjugate_gradients_take_such_taps_too(constraints, bias):
+    rng = np.random.default_rng(23)
+    x = rng.normal(1000.1, 300, (1, 37, 19, 1))
+    problem, target = problem_of(x, 1, (3, 2, 3), padding=(0, 0, 1)), rng.normal(10, 1, (1, 35, 18, 1))
+    exact = solve(equations_of(problem, x, target), constraints=constraints, bias=bias)
+    found = iterated(problem, tiles_of(problem, x, target, cuts=(3, 17)), constraints=constraints, bias=bias)
+    assert found.converged
+    np.testing.assert_allclose(found.weight, exact.weight, atol=1e-6)
+
+
 def test_what_is_no_linear_system_is_refused():
     x, target = np.ones((1, 4, 4, 4)), np.ones((1, 4, 4, 4))
     with pytest.raises(ArgumentError, match=r"is divided by its weights.*legal padding modes: zeros, reflect"):
@@ -561,6 +589,20 @@ def test_a_filter_of_one_weight_keeps_its_sum():
 # Conjugate gradients
 
 
+def iterated(problem, tiles, *arguments, bias, **options):
+    """Run conjugate gradients over tiles."""
+    found = [samples(problem, *tile, Scratch()) for tile in tiles]
+    equations = NormalEquations.of_none(problem, diagonal=True)
+    for one in found:
+        equations += tile_diagonal(problem, one)
+    centre = centre_of(equations, bias=bias)
+
+    def product(weight):
+        return sum(tile_product(problem, one, centre, weight) for one in found)
+
+    return conjugate_gradients(equations, product, *arguments, bias=bias, **options)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("constraints", [(), ("sum1",), ("symmetric", "zero-sum")], ids="+".join)
 @pytest.mark.parametrize("l2", [0.0, 0.1])
@@ -570,18 +612,15 @@ def test_conjugate_gradients_come_to_the_exact_weights(bias, constraints, l2):
     problem = problem_of(x, 4, (3, 2, 3), (1, 2, 1), 1, 1, 2, "circular")
     target, counted = rng.standard_normal((4, *problem.out_size)), rng.random(problem.out_size) < 0.8
     x[0, 0, 0, 0] = np.nan
-    scratch = Scratch()
-    tiles = [samples(problem, *tile, scratch) for tile in tiles_of(problem, x, target, counted, (4,))]
+    seen, whole = [], equations_of(problem, x, target, counted)
     equations = NormalEquations.of_none(problem, diagonal=True)
-    for tile in tiles:
-        equations += tile_diagonal(problem, tile)
-    centre, seen = centre_of(equations, bias=bias), []
-    whole = equations_of(problem, x, target, counted)
+    for tile in tiles_of(problem, x, target, counted, (4,)):
+        equations += tile_diagonal(problem, samples(problem, *tile, Scratch()))
     np.testing.assert_allclose(equations.gram, np.einsum("gpp->gp", whole.gram), rtol=1e-10)
     np.testing.assert_allclose(equations.moments, whole.moments, atol=1e-12 * np.abs(whole.moments).max())
-    found = conjugate_gradients(
-        equations,
-        lambda weight: sum(tile_product(problem, tile, centre, weight) for tile in tiles),
+    found = iterated(
+        problem,
+        tiles_of(problem, x, target, counted, (4,)),
         l2,
         constraints,
         bias=bias,
@@ -616,5 +655,7 @@ def test_conjugate_gradients_end_in_time_and_say_so():
         run(l2=-1)
     with pytest.raises(ShapeError, match="the diagonal of the gram matrix alone"):
         solve(equations)
+    with pytest.raises(ShapeError, match="have all of the gram matrix"):
+        conjugate_gradients(equations_of(problem, x, target), lambda w: w)
     with pytest.raises(ArgumentError, match="no voxel counts"):
         conjugate_gradients(NormalEquations.of_none(problem, diagonal=True), lambda w: w)
