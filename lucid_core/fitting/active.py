@@ -23,7 +23,7 @@ EPS = float(np.finfo(np.float64).eps)
 class Quadratic:
     """u . gram u / 2 - moment . u over u >= 0, with total . u = sum unless total is None.
 
-    The gram matrix is positive definite, its diagonal near 1, and every number of total is above 0.
+    The gram matrix is positive definite, and every number of total is above 0.
     """
 
     gram: Array

@@ -16,7 +16,7 @@ from lucid_core.boundary import Window
 from lucid_core.errors import ArgumentError, ShapeError
 from lucid_core.padding import PADDING_MODES
 from lucid_core.problem import ConvProblem
-from lucid_core.regions import Triple
+from lucid_core.regions import Region, Triple
 from lucid_core.scratch import Scratch
 
 Array = npt.NDArray[np.float64]
@@ -44,6 +44,25 @@ class Samples:
     def count(self) -> int:
         """How many samples there are."""
         return int(np.count_nonzero(self.kept))
+
+
+Box = tuple[slice, slice, slice]
+
+
+def box_of(problem: ConvProblem, kept: Flags) -> tuple[Box, Box]:
+    """Return the smallest box (d', h', w') that holds all samples, one voxel for none, and what it reads (d, h, w)."""
+    ends = [_ends(np.asarray(kept.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1))]
+    region = Region((ends[0][0], ends[1][0], ends[2][0]), (ends[0][1], ends[1][1], ends[2][1]))
+    extent = problem.block_shape(region.shape)
+    first = [start * stride for start, stride in zip(region.start, problem.stride, strict=True)]
+    d, h, w = (slice(low, low + size) for low, size in zip(first, extent, strict=True))
+    return region.slices, (d, h, w)
+
+
+def _ends(flags: Flags) -> tuple[int, int]:
+    """Return the first flagged place and one past the last; the first place for none."""
+    at = np.flatnonzero(flags)
+    return (int(at[0]), int(at[-1]) + 1) if at.size else (0, 1)
 
 
 def samples(

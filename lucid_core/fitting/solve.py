@@ -17,6 +17,7 @@ from lucid_core.errors import ArgumentError, RunError
 from lucid_core.fitting.active import EPS, Quadratic, nonnegative
 from lucid_core.fitting.constraints import Unknowns, orthogonal_to, unknowns
 from lucid_core.fitting.normal import NormalEquations
+from lucid_core.problem import ConvProblem
 
 Array = npt.NDArray[np.float64]
 SLIGHT = 1e-12
@@ -76,6 +77,12 @@ def solve(
     free = open_.basis.shape[1] - (open_.total is not None)
     rank, condition = min(one.rank for one in parts), max(one.condition for one in parts)
     return Solution(weight, offset, free, rank, condition, equations.loss(weight, offset))
+
+
+def workspace(problem: ConvProblem) -> int:
+    """Return the bytes `solve` takes for the equations of a problem: matrices of one group, and those of LAPACK."""
+    made = problem.out_channels // problem.groups
+    return 8 * problem.terms * (9 * problem.terms + 6 * made) + 16 * problem.parameters
 
 
 def _solve_group(equations: NormalEquations, group: int, l2: float, open_: Unknowns, bias: bool) -> _Determined:

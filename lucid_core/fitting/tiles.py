@@ -1,8 +1,8 @@
 """The normal equations of one tile, by the cheaper of two ways.
 
 `columns` gathers what every sample reads; `lags` computes a whole box of outputs by their lags, less what does
-not count, which is gathered. Which one follows from predicted seconds: the shape of the tile, the layer, and how many
-voxels count.
+not count, which is gathered. Which one follows from predicted seconds: the smallest box that holds the samples, how
+many they are, and the layer.
 
 A tile gives the same bits on every run with the same BLAS held to one thread. Others give other bits: the rounding of
 the sums depends on how volumes are cut into tiles, and on the order in which these are added.
@@ -19,7 +19,7 @@ from lucid_core.boundary import Window
 from lucid_core.errors import ArgumentError
 from lucid_core.fitting import columns, lags
 from lucid_core.fitting.normal import NormalEquations, equations_bytes, rounded, weight_shape
-from lucid_core.fitting.samples import Array, Flags, Samples, samples, samples_bytes
+from lucid_core.fitting.samples import Array, Flags, Samples, box_of, samples, samples_bytes
 from lucid_core.machine import rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
@@ -99,6 +99,8 @@ def _sums(
     problem: ConvProblem, values: Array, targets: Array, kept: Flags, way: str, scratch: Scratch
 ) -> tuple[Array, Array]:
     """Return the sums of products of terms (P, P), and of terms and targets (P, T), over the samples."""
+    outputs, inputs = box_of(problem, kept)
+    values, targets, kept = values[(slice(None), *inputs)], targets[(slice(None), *outputs)], kept[outputs]
     out: Triple = kept.shape[0], kept.shape[1], kept.shape[2]
     chosen = cheapest(problem, out, int(np.count_nonzero(kept))) if way == "auto" else way
     if chosen == "columns":

@@ -19,6 +19,7 @@ from lucid_core.fitting.constraints import CONSTRAINTS, project
 from lucid_core.fitting.normal import NormalEquations
 from lucid_core.fitting.samples import samples
 from lucid_core.fitting.solve import solve
+from lucid_core.fitting.solve import workspace as solve_workspace
 from lucid_core.fitting.tiles import WAYS, cheapest, tile_equations, workspace
 from lucid_core.functional import conv3d
 from lucid_core.padding import PADDING_MODES
@@ -197,6 +198,15 @@ def test_the_workspace_of_a_pass_is_a_bound():
 
     one_pass()
     assert 0.2 < peak_bytes(one_pass) / pass_workspace(problem, problem.out_size) < 1
+
+
+@pytest.mark.parametrize("constraints", [(), ("sum1",), ("nonnegative",)], ids="+".join)
+def test_the_workspace_of_a_solution_is_a_bound(constraints):
+    x, target = np.random.default_rng(3).standard_normal((2, 4, 9, 9, 9))
+    problem = problem_of(x, 4, 3, padding=1)
+    equations = equations_of(problem, x, target)
+    used = peak_bytes(lambda: solve(equations, constraints=constraints))
+    assert 0.2 < used / solve_workspace(problem) < 1
 
 
 def peak_bytes(call):
