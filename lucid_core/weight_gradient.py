@@ -23,10 +23,14 @@ from lucid_core.turns import in_turn
 from lucid_core.volume import ArrayReader, VolumeReader
 
 Array = npt.NDArray[Any]
-PART_BYTES = 4 << 20
+PART_BYTES = 8 << 20
 """Memory of what one box reads, and of its gradient, that is aimed below."""
 LEAST_EXTENTS = 2
 """Planes of a box, in extents of the kernel, before its rows are cut: a smaller one reads mostly what others do."""
+PART_MACS = 1 << 29
+"""Multiplications of a box that are aimed below, so that there is one for every thread."""
+LEAST_OUTPUTS = 4096
+"""Outputs of a box that are worth a sum of their own."""
 
 
 def weight_gradient(
@@ -91,12 +95,16 @@ def box_shape(problem: ConvProblem) -> Triple:
     shape = [depth, height, -(-width // -(-width // RUN))]
     for axis in range(3):
         extent = problem.dilation[axis] * (problem.kernel_size[axis] - 1) + 1
-        least = max(1, -(-LEAST_EXTENTS * extent // problem.stride[axis]))
-        while shape[axis] > least and _bytes(problem, shape) > PART_BYTES:
-            shape[axis] = max(least, -(-shape[axis] // 2))
+        least = -(-LEAST_EXTENTS * extent // problem.stride[axis])
+        while _is_large(problem, shape) and (half := -(-shape[axis] // 2)) >= least and half < shape[axis]:
+            shape[axis] = half
     return shape[0], shape[1], shape[2]
 
 
-def _bytes(problem: ConvProblem, shape: list[int]) -> int:
+def _is_large(problem: ConvProblem, shape: list[int]) -> bool:
+    """Say whether a box of so many outputs takes much memory, or long."""
+    outputs = math.prod(shape)
     read = problem.in_channels * math.prod(problem.block_shape((shape[0], shape[1], shape[2])))
-    return (read + problem.out_channels * math.prod(shape)) * np.dtype(problem.dtype).itemsize
+    size = (read + problem.out_channels * outputs) * np.dtype(problem.dtype).itemsize
+    heavy = outputs > LEAST_OUTPUTS and outputs * problem.parameters > PART_MACS
+    return size > PART_BYTES or heavy

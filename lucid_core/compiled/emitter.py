@@ -27,9 +27,10 @@ class Emitter:
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
         )
 
-    def integer(self, address: Any, index: Any) -> Any:
-        """Load entry `index` of a table of integers."""
-        return self.builder.load(self.builder.gep(self.builder.inttoptr(address, INT.as_pointer()), [index]))
+    def integer(self, address: Any, index: Any, *, every_time: bool = False) -> Any:
+        """Load entry `index` of a table of integers; `every_time`, where LLVM may not do so ahead of a loop."""
+        at = self.builder.gep(self.builder.inttoptr(address, INT.as_pointer()), [index])
+        return self.builder.load_atomic(at, "monotonic", 8) if every_time else self.builder.load(at)
 
     def spread(self, address: Any) -> Any:
         """Load a number into every lane."""

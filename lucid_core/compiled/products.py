@@ -17,6 +17,8 @@ from numba.extending import intrinsic
 
 from lucid_core.compiled.emitter import BYTES, INT, Emitter
 
+IN_REGISTERS = 12
+"""Offsets that are kept from output to output. LLVM would make as many pointers of more, and move each in memory."""
 NAMES = "grad grad_step grad_row voxels voxel_row voxel_along rows width offsets sums"
 
 
@@ -26,7 +28,7 @@ class _Panel:
     def __init__(self, emit: Emitter, made: int, terms: int, arguments: dict[str, Any], *, channels: bool) -> None:
         self.emit, self.made, self.terms, self.channels = emit, made, terms, channels
         self.arguments = arguments
-        self.offsets = [emit.integer(arguments["offsets"], INT(term)) for term in range(terms)]
+        self.offsets = [] if terms > IN_REGISTERS else [self._offset(term) for term in range(terms)]
 
     def run(self) -> None:
         """Sum over all rows, and add the sums to those in memory."""
@@ -63,12 +65,15 @@ class _Panel:
         step = INT(emit.lanes * emit.itemsize) if self.channels else self.arguments["grad_step"]
         values = [self._vector(builder.add(grad, builder.mul(INT(at), step)), counted) for at in range(self.made)]
         after = []
-        for term, offset in enumerate(self.offsets):
-            at = builder.add(voxels, offset)
+        for term in range(self.terms):
+            at = builder.add(voxels, self.offsets[term] if self.offsets else self._offset(term))
             seen = emit.spread(at) if self.channels else self._vector(at, counted)
             totals = before[term * self.made : (term + 1) * self.made]
             after += [emit.fma(value, seen, total) for value, total in zip(values, totals, strict=True)]
         return after
+
+    def _offset(self, term: int) -> Any:
+        return self.emit.integer(self.arguments["offsets"], INT(term), every_time=self.terms > IN_REGISTERS)
 
     def _vector(self, address: Any, counted: Any) -> Any:
         value = self.emit.load(self.emit.builder.inttoptr(address, BYTES), INT(0))
