@@ -116,12 +116,15 @@ class Emitter:
             found = [self.add(self.alternate(a, b, 0), self.alternate(a, b, 1)) for a, b in pairs]
         return found
 
+    def wide(self, value: Any) -> Any:
+        """Return a vector as one of float64."""
+        return value if self.itemsize == 8 else self.builder.fpext(value, ir.VectorType(ir.DoubleType(), self.lanes))
+
     def accumulate(self, value: Any, address: Any, place: int) -> None:
         """Add a vector to the `place`-th vector of float64 at an address."""
-        double = ir.VectorType(ir.DoubleType(), self.lanes)
-        wide = value if self.itemsize == 8 else self.builder.fpext(value, double)
+        wide = self.wide(value)
         at = self.builder.add(address, INT(place * self.lanes * 8))
-        pointer = self.builder.inttoptr(at, double.as_pointer())
+        pointer = self.builder.inttoptr(at, wide.type.as_pointer())
         before = self.builder.load(pointer)
         stored = self.builder.store(self.builder.fadd(before, wide), pointer)
         before.align = stored.align = 8
@@ -145,7 +148,7 @@ class Emitter:
         builder.branch(inside)
         builder.position_at_end(inside)
         index = builder.phi(INT)
-        before = [builder.phi(self.vector) for _ in sums]
+        before = [builder.phi(total.type) for total in sums]
         after = body(index, before)
         following = builder.add(index, INT(1))
         last = builder.block

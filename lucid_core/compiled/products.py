@@ -141,3 +141,25 @@ def along_channels(
     """
     integers = (grad, grad_step, grad_row, voxels, voxel_row, voxel_along, rows, width, offsets, sums)
     return _intrinsic(number, made, terms, integers, channels=True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def total(_: Any, number: Any, address: Any, vectors: Any) -> Any:
+    """Return the sum, in float64, of the numbers of `vectors` vectors at an address, at least one."""
+
+    def codegen(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        emit = Emitter(builder, number)
+        pointer = builder.inttoptr(values[1], BYTES)
+        step = INT(emit.lanes * emit.itemsize)
+        zero = emit.wide(emit.zero())
+        (sums,) = emit.loop(
+            values[2],
+            [zero],
+            lambda at, before: [emit.add(before[0], emit.wide(emit.load(pointer, builder.mul(at, step))))],
+        )
+        found = builder.extract_element(sums, INT(0))
+        for lane in range(1, emit.lanes):
+            found = builder.fadd(found, builder.extract_element(sums, INT(lane)))
+        return found
+
+    return types.float64(number, address, vectors), codegen
