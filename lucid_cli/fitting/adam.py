@@ -62,7 +62,7 @@ def fit_by_adam(work: Work) -> Fitted:
         "learning_rate": settings.learning_rate,
     }
     validation = _in_units(best, unit).validation
-    return Fitted(work.model.learned(module), "adam", training * unit, validation, facts, curve)
+    return Fitted(work.model.learned(module), training * unit, validation, facts, curve)
 
 
 def _run(work: Work, progress: Progress, choices: Choices, scaling: Scaling, patience: int) -> str:

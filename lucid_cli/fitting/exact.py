@@ -57,7 +57,7 @@ def fit_exactly(work: Work) -> Fitted:
         "rank": solution.rank,
         "condition": solution.condition,
     }
-    return Fitted(model, "exact", solution.loss, checked, facts, warnings=_warnings(solution, training))
+    return Fitted(model, solution.loss, checked, facts, warnings=_warnings(solution, training))
 
 
 def _warnings(solution: Solution, training: NormalEquations) -> tuple[str, ...]:

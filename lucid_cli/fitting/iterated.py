@@ -69,7 +69,7 @@ def fit_by_iterations(work: Work) -> Fitted:
         "iterations": solution.iterations,
         "residual": solution.residual,
     }
-    return Fitted(model, "cg", solution.loss, checked, facts, warnings=_warnings(solution))
+    return Fitted(model, solution.loss, checked, facts, warnings=_warnings(solution))
 
 
 def _warnings(solution: Iterated) -> tuple[str, ...]:
