@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from lucid_core.fitting.examples import Example, Examples
+from lucid_core.fitting.examples import Example, Examples, in_order
 from lucid_core.fitting.train import LossFunction, convolutions
 from lucid_core.losses import huber, l1, mse
 from lucid_core.nn import Conv3d, Sequential
@@ -73,14 +73,14 @@ def _change(layer: Conv3d, factor: float, *, shift: float = 0.0, offset: float =
         layer.bias.data = (bias_factor * bias).astype(layer.bias.dtype)
 
 
-def scaling_for(model: Sequential, examples: Examples, constraints: tuple[str, ...] = ()) -> Scaling:
-    """Measure examples, and return the scaling that the model allows.
+def scaling_for(model: Sequential, examples: Examples, constraints: tuple[str, ...] = (), threads: int = 1) -> Scaling:
+    """Measure examples, `threads` reading ahead, and return the scaling that the model allows.
 
     Only a convolution that is learned takes up a factor, and only its bias an offset. Where weights are to sum to 1,
     input and target of a single convolution share their factor, and others have none.
     """
     first, last = model[0], model[-1]
-    x_offset, x_factor, y_offset, y_factor = _measured(examples)
+    x_offset, x_factor, y_offset, y_factor = _measured(examples, threads)
     if "sum1" in constraints:
         x_factor = y_factor = y_factor if first is last else 1.0
     found = Scaling(x_offset, x_factor, y_offset, y_factor)
@@ -96,11 +96,10 @@ def _learned(layer: object) -> bool:
     return isinstance(layer, Conv3d) and layer.weight.requires_grad
 
 
-def _measured(examples: Examples) -> tuple[float, float, float, float]:
+def _measured(examples: Examples, threads: int) -> tuple[float, float, float, float]:
     """Return mean and deviation of inputs and of targets where they count, 0 and 1 where there is none."""
     sums = np.zeros((2, 3))
-    for number in range(len(examples)):
-        example = examples.read(number)
+    for example in in_order(examples, range(len(examples)), threads):
         for row, values in enumerate((example.block, example.target[:, example.counted])):
             finite = values[np.isfinite(values)].astype(np.float64)
             sums[row] += finite.size, finite.sum(), np.square(finite).sum()
