@@ -39,7 +39,7 @@ class Matmul(Correlation):
         groups, block = problem.groups, part.window.block(scratch)
         grid = lattice(problem, (part.grad.shape[1], part.grad.shape[2], part.grad.shape[3]))
         firsts, offsets = taps(problem, grid)
-        phases = flat_phases(block, grid, firsts, problem.stride, scratch)
+        phases = flat_phases(block, grid, firsts, problem.stride, scratch, blank=True)
         voxels = phases.reshape(len(firsts), groups, -1, phases.shape[2])
         grad = _flat(part.grad, grid, scratch).reshape(groups, -1, grid.flat_size)
         sums = np.zeros((len(offsets), groups, grad.shape[1], voxels.shape[2]))
