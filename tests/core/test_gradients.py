@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lucid_core as lucid
-from lucid_core import adjoint, compiled, weight_gradient
+from lucid_core import adjoint, compiled, machine, parameter_gradients
 from lucid_core.arguments import layer_arguments
 from lucid_core.boundary import Window
-from lucid_core.correlations import RUN, Part, correlations
+from lucid_core.compiled import strips
+from lucid_core.correlations import RUN, Part, correlations, direct_numba
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from lucid_core.functional import layer_of
 from lucid_core.padding import PADDING_MODES, widest_pad
@@ -182,7 +183,7 @@ def large(dtype=np.float32):
 @engines
 @pytest.mark.parametrize("arguments", ({"padding": 1}, {"padding": 1, "padding_mode": "reflect"}))
 def test_the_same_bits_for_every_number_of_threads(engine, arguments, monkeypatch):
-    monkeypatch.setattr(weight_gradient, "PART_BYTES", 100_000)
+    monkeypatch.setattr(parameter_gradients, "PART_BYTES", 100_000)
     first = lucid.conv3d_backward(*large(), engine=engine, threads=1, **arguments)
     for threads in (2, 3):
         again = lucid.conv3d_backward(*large(), engine=engine, threads=threads, **arguments)
@@ -195,9 +196,9 @@ def test_boxes_cover_the_output_once(layer, size):
     grad, x, weight, arguments = arrays(layer)
     problem = conv_problem(x.shape, layer_of(weight, None, **arguments))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weight_gradient, "PART_BYTES", size)
+        patch.setattr(parameter_gradients, "PART_BYTES", size)
         counted = np.zeros(grad.shape[2:], int)
-        for box in weight_gradient.boxes(problem):
+        for box in parameter_gradients.boxes(problem):
             counted[box.slices] += 1
     assert (counted == 1).all()
 
@@ -328,8 +329,8 @@ def test_refusals(given_arrays, arguments, error, message):
 
 
 def test_an_error_of_a_thread_comes_out(monkeypatch):
-    monkeypatch.setattr(weight_gradient, "PART_BYTES", 100_000)
-    monkeypatch.setattr(weight_gradient, "window_on", lambda *_: 1 / 0)
+    monkeypatch.setattr(parameter_gradients, "PART_BYTES", 100_000)
+    monkeypatch.setattr(parameter_gradients, "window_on", lambda *_: 1 / 0)
     for threads in (1, 3):
         with pytest.raises(ZeroDivisionError):
             lucid.conv3d_backward(*large(), padding=1, wanted=("weight",), engine="numpy", threads=threads)
@@ -338,7 +339,7 @@ def test_an_error_of_a_thread_comes_out(monkeypatch):
 @engines
 def test_no_padded_volume_is_made(engine, monkeypatch):
     """What is taken beside the results stays far below the volume."""
-    monkeypatch.setattr(weight_gradient, "PART_BYTES", 1 << 20)
+    monkeypatch.setattr(parameter_gradients, "PART_BYTES", 1 << 20)
     x, weight = volume(1, 2, 96, 96, 96, dtype=np.float32), volume(2, 2, 3, 3, 3, dtype=np.float32)
     lucid.conv3d_backward(x[..., :20], x[..., :20], weight, padding=1, engine=engine, wanted=("weight", "bias"))
     tracemalloc.start()
@@ -380,6 +381,37 @@ def stay_within(dtype, count):
 def test_kernels_read_only_the_memory_they_are_given():
     code = "import sys; from tests.core.test_gradients import stay_within as run; run(sys.argv[1], int(sys.argv[2]))"
     for one in [start(code, dtype, 150) for dtype in ("float32", "float64")]:
+        finish(one)
+
+
+WIDTHS = """
+import sys
+from lucid_core import machine
+found = machine.Vectors(int(sys.argv[1]), int(sys.argv[2]))
+machine.vectors = lambda: found
+from tests.core.test_gradients import check_other_vectors
+check_other_vectors()
+"""
+
+
+def check_other_vectors():
+    """Sum by the vectors there are, along voxels and along channels, against the definition."""
+    ways = set()
+    for channels, kernel, stride, width in (((1, 1), 3, 1, 37), ((2, 4), 2, 1, 35), ((2, 9), 2, 2, 13)):
+        x, weight = volume(1, channels[0], 3, 5, width), volume(*channels[::-1], *[kernel] * 3)
+        grad = volume(*lucid.conv3d(x, weight, stride=stride, engine="numpy").shape)
+        found = lucid.conv3d_backward(grad, x, weight, stride, wanted=WANTED["numba"], engine="numba")
+        for ours, (exact, _) in zip(found[1:], oracle(grad, x, weight, stride)[1:], strict=True):
+            np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-12)
+        problem = conv_problem(x.shape, layer_arguments(*channels, kernel, stride), dtype="float64")
+        ways.add(direct_numba.blocking(problem, grad.shape[4]).channels)
+    assert ways == {False, True}
+    assert strips.lanes(8) == machine.vectors().bytes // 8
+
+
+@without_numba
+def test_vectors_of_any_width(tmp_path):
+    for one in [start(WIDTHS, *found, NUMBA_CACHE_DIR=str(tmp_path / str(found[0]))) for found in ((32, 16), (16, 32))]:
         finish(one)
 
 
