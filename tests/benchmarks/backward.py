@@ -2,8 +2,8 @@
 
 The workloads are those of `lucid-conv3d bench`, the arithmetic is float32. Each contestant computes the gradients for
 input, weight and bias, nothing of the forward pass; they take turns, round after round, in one process with the same
-number of threads, and the medians are shown in milliseconds, beside the largest difference from torch as a share of the
-largest number.
+number of threads, a pause before each, and the medians are shown in milliseconds, beside the largest difference from
+torch as a share of the largest number.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import lucid_core as lucid
 from lucid_cli.bench.workloads import WORKLOADS, built_in
 
 NAMES = ("x", "weight", "bias")
+PAUSE = 0.1
+"""Seconds after which the threads of one contestant no longer wait for work in the time of the next."""
 BY_DEFAULT = tuple(load.name for load in WORKLOADS[:10])
 
 
@@ -58,6 +60,7 @@ def contestants(options):
 
 def timed(call):
     """Return the milliseconds of a call."""
+    time.sleep(PAUSE)
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1000
