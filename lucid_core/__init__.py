@@ -18,7 +18,7 @@ A module imports from its own floor or a lower one (`tests/core/test_floors.py` 
     4  tiling normalized compute                        one tile
        pieces                                           one chunk of a dask array
        events stopwatch execute                         all tiles
-       turns adjoint weight_gradient                    gradients
+       turns adjoint parameter_gradients                gradients
     5  lazy functional gradients nn/                    conv3d(...), its gradients, and the layers
        losses optim/                                    how they learn
     6  fitting/                                         weights that are learned

@@ -13,11 +13,11 @@ from lucid_core.arrays import as_array
 from lucid_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from lucid_core.functional import as_batch, as_shape, check_dtypes, layer_of
 from lucid_core.padding import RENORMALIZE
+from lucid_core.parameter_gradients import bias_gradient, weight_gradient
 from lucid_core.planner import CPU_ENGINES
 from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.registry import choose
 from lucid_core.volume import arithmetic_dtype, promoted
-from lucid_core.weight_gradient import bias_gradient, weight_gradient
 
 Array = npt.NDArray[Any]
 WANTED = ("x", "weight", "bias")

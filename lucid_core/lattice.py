@@ -87,13 +87,24 @@ def window_steps(problem: ConvProblem, steps: Sequence[int], out: Triple) -> tup
 
 
 def flat_phases(
-    block: npt.NDArray[Any], grid: Lattice, phases: tuple[Triple, ...], stride: Triple, scratch: Scratch
+    block: npt.NDArray[Any],
+    grid: Lattice,
+    phases: tuple[Triple, ...],
+    stride: Triple,
+    scratch: Scratch,
+    *,
+    blank: bool = False,
 ) -> npt.NDArray[Any]:
-    """Return the phases (P, C, flat) of a padded block (C, d, h, w); with stride 1 a view of the block itself."""
+    """Return the phases (P, C, flat) of a padded block (C, d, h, w); with stride 1 a view of the block itself.
+
+    Positions that no output reads are zeros where `blank`, else left as the scratch has them.
+    """
     channels = block.shape[0]
     if stride == (1, 1, 1):
         return block.reshape(1, channels, math.prod(grid.shape))
     split = scratch.array("phases", (len(phases), channels, *grid.shape), block.dtype)
+    if blank:
+        split.fill(0)
     for phase, first in zip(split, phases, strict=True):
         d, h, w = (slice(start, None, step) for start, step in zip(first, stride, strict=True))
         part = block[:, d, h, w][:, : grid.shape[0], : grid.shape[1], : grid.shape[2]]

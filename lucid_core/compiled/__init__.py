@@ -4,7 +4,7 @@
 volume, borders included. `microkernel` multiplies a strip by packed weights with its sums held in registers.
 Each output voxel begins at its bias and adds one fused product after another in the order (channel, K_D, K_H, K_W):
 a full vector always does so, at the end of a row too, where it computes again what the vector before it had.
-So the bits depend on nothing but the problem.
+So the bits depend on nothing but the problem. `products` sums the weight's gradient, panel by panel of outputs.
 
 This module, `strips`, `blocking` and `prices` do without Numba, so that a plan loads none; the others import it.
 """

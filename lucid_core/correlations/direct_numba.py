@@ -2,8 +2,10 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,30 +123,18 @@ class DirectNumba(Correlation):
         from lucid_core.compiled.correlate import correlate_channels, correlate_voxels
 
         out = (part.grad.shape[1], part.grad.shape[2], part.grad.shape[3])
-        blocks = blocking(problem, out[2])
+        blocks, rows = blocking(problem, out[2]), max(1, PANEL // out[2])
         voxels, steps, offsets = _reading(problem, part.window, out, blocks, scratch)
-        rows = max(1, PANEL // out[2])
         sums = np.zeros((problem.groups, len(blocks.firsts) - 1, blocks.parts, blocks.sums))
-        arguments = (
-            part.grad.dtype.type(0),
-            (0,) * blocks.made,
-            (0,) * blocks.at_once,
-            part.grad.ctypes.data,
-            part.grad.strides[:3],
-            voxels,
-            steps,
-            out,
-            rows,
-            blocks.firsts,
-            offsets,
-            sums,
-        )
+        kernel = (part.grad.dtype.type(0), (0,) * blocks.made, (0,) * blocks.at_once)
+        grad = (part.grad.ctypes.data, part.grad.strides[:3])
+        work = (*grad, voxels, steps, out, rows, blocks.firsts, offsets, sums)
         if blocks.channels:
             packed = scratch.array("packed", (min(rows, out[1]) * out[2], blocks.size), part.grad.dtype)
             packed.fill(0)
-            correlate_channels(*arguments, packed)
+            correlate_channels(*kernel, *work, packed)
         else:
-            correlate_voxels(*arguments)
+            correlate_voxels(*kernel, *work)
         return _arranged(problem, blocks, sums)
 
     def totals(self, grad: Array) -> npt.NDArray[np.float64]:
@@ -167,30 +157,44 @@ def _reading(
 
     Vectors along voxels whose stride is not 1 lie in its phases; else the block is read as it is.
     """
-    share = problem.in_channels // problem.groups
-    if problem.stride[2] > 1 and not blocks.channels:
-        grid = lattice(problem, out)
-        firsts, found = taps(problem, grid)
-        phases = flat_phases(window.block(scratch), grid, firsts, problem.stride, scratch)
-        size, (by_phase, by_channel, _) = phases.itemsize, phases.strides
-        by_tap = np.array([phase * by_phase + offset * size for phase, offset in found], np.int64)
-        by_output = [size * math.prod(grid.shape[1:]), size * grid.shape[2], 0]
-        start = phases.ctypes.data
-    else:
-        block = _block(window, scratch)
-        size, start = block.itemsize, block.ctypes.data
-        by_channel, *steps = block.strides
-        along, by_output = window_steps(problem, steps, out)
-        places = (
-            step * np.arange(count, dtype=np.int64) for step, count in zip(along, problem.kernel_size, strict=True)
-        )
-        d, h, w = places
-        by_tap = (d[:, None, None] + h[:, None] + w).reshape(-1)
-    terms = (np.arange(share, dtype=np.int64)[:, None] * by_channel + by_tap).reshape(-1)
+    apart = problem.stride[2] > 1 and not blocks.channels
+    block = _phases(problem, window, out, scratch) if apart else _plain(problem, window, out, scratch)
+    share = np.arange(problem.in_channels // problem.groups, dtype=np.int64)
+    terms = (share[:, None] * block.by_channel + block.by_tap).reshape(-1)
     surplus = np.full(blocks.parts * blocks.at_once - len(terms), terms[-1])
     offsets = np.concatenate([terms, surplus]).reshape(blocks.parts, blocks.at_once)
-    last = by_output[2] if blocks.channels else blocks.lanes * size
-    return start, (share * by_channel, by_output[0], by_output[1], last), offsets
+    d, h, w = block.by_output
+    along = w if blocks.channels else blocks.lanes * np.dtype(problem.dtype).itemsize
+    return block.start, (len(share) * block.by_channel, d, h, along), offsets
+
+
+class _Block(NamedTuple):
+    """Where voxels lie: an address, and steps in bytes from channel to channel, tap to tap, and output to output."""
+
+    start: int
+    by_channel: int
+    by_tap: Table
+    by_output: Sequence[int]
+
+
+def _phases(problem: ConvProblem, window: Window, out: Triple, scratch: Scratch) -> _Block:
+    grid = lattice(problem, out)
+    firsts, found = taps(problem, grid)
+    phases = flat_phases(window.block(scratch), grid, firsts, problem.stride, scratch)
+    by_phase, by_channel, size = phases.strides
+    by_tap = np.array([phase * by_phase + offset * size for phase, offset in found], np.int64)
+    return _Block(
+        phases.ctypes.data, by_channel, by_tap, (size * math.prod(grid.shape[1:]), size * grid.shape[2], size)
+    )
+
+
+def _plain(problem: ConvProblem, window: Window, out: Triple, scratch: Scratch) -> _Block:
+    block = _block(window, scratch)
+    by_channel, *steps = block.strides
+    along, by_output = window_steps(problem, steps, out)
+    axes = zip(along, problem.kernel_size, strict=True)
+    d, h, w = (step * np.arange(count, dtype=np.int64) for step, count in axes)
+    return _Block(block.ctypes.data, by_channel, (d[:, None, None] + h[:, None] + w).reshape(-1), by_output)
 
 
 def _block(window: Window, scratch: Scratch) -> Array:

@@ -17,6 +17,9 @@ from lucid_core.machine import Rates
 from lucid_core.problem import ConvProblem
 from lucid_core.scratch import Scratch
 
+GROUPS_PER_CALL = 5
+"""Products of small matrices in the time of one call of NumPy."""
+
 
 class Matmul(Correlation):
     """One product a tap and run of positions, all groups in one call."""
@@ -32,14 +35,14 @@ class Matmul(Correlation):
         rows = problem.out_channels // problem.groups
         speed = rates.gemm * rows / (rows + rates.gemm_rows)
         calls = -(-math.prod(problem.out_size) // RUN) * problem.taps * problem.batch
-        return 2 * problem.macs / speed + calls * (2 + problem.groups) * rates.call
+        return 2 * problem.macs / speed + calls * (2 + problem.groups / GROUPS_PER_CALL) * rates.call
 
     def correlate(self, problem: ConvProblem, part: Part, scratch: Scratch) -> npt.NDArray[np.float64]:
         """Sum run by run, tap by tap; where voxels are not finite, again without the gaps."""
         groups, block = problem.groups, part.window.block(scratch)
         grid = lattice(problem, (part.grad.shape[1], part.grad.shape[2], part.grad.shape[3]))
         firsts, offsets = taps(problem, grid)
-        phases = flat_phases(block, grid, firsts, problem.stride, scratch)
+        phases = flat_phases(block, grid, firsts, problem.stride, scratch, blank=True)
         voxels = phases.reshape(len(firsts), groups, -1, phases.shape[2])
         grad = _flat(part.grad, grid, scratch).reshape(groups, -1, grid.flat_size)
         sums = np.zeros((len(offsets), groups, grad.shape[1], voxels.shape[2]))

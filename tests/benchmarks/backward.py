@@ -2,8 +2,8 @@
 
 The workloads are those of `lucid-conv3d bench`, the arithmetic is float32. Each contestant computes the gradients for
 input, weight and bias, nothing of the forward pass; they take turns, round after round, in one process with the same
-number of threads, and the medians are shown in milliseconds, beside the largest difference from torch as a share of the
-largest number.
+number of threads, a pause before each, and the medians are shown in milliseconds; then the largest error of each in any
+gradient, as a share of that gradient's largest number, from those computed in float64.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import lucid_core as lucid
 from lucid_cli.bench.workloads import WORKLOADS, built_in
 
 NAMES = ("x", "weight", "bias")
+PAUSE = 0.1
+"""Seconds after which the threads of one contestant no longer wait for work in the time of the next."""
 BY_DEFAULT = tuple(load.name for load in WORKLOADS[:10])
 
 
@@ -58,29 +60,31 @@ def contestants(options):
 
 def timed(call):
     """Return the milliseconds of a call."""
+    time.sleep(PAUSE)
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1000
 
 
-def difference(found, expected):
-    """Return the largest difference of any gradient, as a share of its largest number."""
-    pairs = [(one, other.numpy()) for one, other in zip(found, expected, strict=True)]
+def error(found, exact):
+    """Return the largest error of any gradient, as a share of its largest number."""
+    pairs = [(np.asarray(one), other) for one, other in zip(found, exact, strict=True)]
     return max(float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs)
 
 
 def measure(load, options):
-    """Return the medians of every contestant on a workload, and how far each engine is from torch."""
+    """Return the medians of every contestant on a workload, and the errors of torch and of each engine."""
     x, weight = load.arrays()
     grad = np.random.default_rng(1).standard_normal(load.problem.out_shape, np.float32)
     calls = {name: partial(one, grad, x, weight, load.layer) for name, one in contestants(options).items()}
-    expected = theirs(grad, x, weight, load.layer)
-    off = {name: difference(calls[name](), expected) for name in options.engine}
+    wide = (one.astype(np.float64) for one in (grad, x, weight))
+    exact = ours("auto", options.threads, NAMES, *wide, load.layer)
+    errors = {name: error(calls[name](), exact) for name in ("torch", *options.engine)}
     taken = {name: [] for name in calls}
     for _ in range(options.rounds):
         for name, call in calls.items():
             taken[name].append(timed(call))
-    return {name: statistics.median(times) for name, times in taken.items()}, off
+    return {name: statistics.median(times) for name, times in taken.items()}, errors
 
 
 def main():
@@ -94,13 +98,14 @@ def main():
     options.engine = options.engine or ["numba", "numpy"]
     torch.set_num_threads(options.threads)
     names = list(contestants(options))
-    print(f"| workload | {' | '.join(names)} | {' | '.join(f'{one} / torch' for one in options.engine)} | off by |")
-    print(f"|---|{'---|' * (len(names) + len(options.engine) + 1)}", flush=True)
+    heads = ["workload", *names, *(f"{one} / torch" for one in options.engine)]
+    heads += [f"error of {one}" for one in ("torch", *options.engine)]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
     for load in built_in(tuple(options.workloads)):
-        medians, off = measure(load, options)
-        ratios = [f"{medians[one] / medians['torch']:.2f}" for one in options.engine]
-        cells = [*(f"{medians[name]:.1f}" for name in names), *ratios, f"{max(off.values()):.1g}"]
-        print(f"| {load.name} | {' | '.join(cells)} |", flush=True)
+        medians, errors = measure(load, options)
+        cells = [f"{medians[name]:.1f}" for name in names]
+        cells += [f"{medians[one] / medians['torch']:.2f}" for one in options.engine]
+        print(f"| {' | '.join([load.name, *cells, *(f'{one:.0e}' for one in errors.values())])} |", flush=True)
 
 
 if __name__ == "__main__":
