@@ -470,6 +470,8 @@ class TestFiles:
             ("--target blurred.nii.gz scan.nii.gz -o w.npz --kernel-size 3", 2, "no INPUT is given"),
             ("scan.nii.gz --target blurred.nii.gz --kernel-size 3", 2, "no output is given"),
             ("scan.nii.gz --target blurred.nii.gz -o w.npz", 2, "give --kernel-size"),
+            ("scan.nii.gz --target blurred.nii.gz -o w.npz --kernel-size 3 --mask", 2, "'--mask' requires an argument"),
+            ("scan.nii.gz --target blurred.nii.gz --mask -o w.npz --kernel-size 3", 2, "'--mask' requires an argument"),
             ("scan.nii.gz --target blurred.nii.gz -o w.txt --kernel-size 3", 2, "no format for weights"),
             ("scan.nii.gz --target blurred.nii.gz -o w.npy --kernel-size 3", 2, "no place for a bias"),
             ("scan.nii.gz --target blurred.nii.gz -o scan.nii.gz --no-bias --kernel-size 3 --overwrite", 4, "input"),
