@@ -153,9 +153,9 @@ class SpreadingCommand(SectionedCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write the option before each of its words; raise `BadOptionUsage` for one without."""
-        for option, following in itertools.pairwise([*args, "--"]):
-            if option in SPREADING and _is_option(following) and not ctx.resilient_parsing:
-                raise click.BadOptionUsage(option, f"Option '{option}' requires an argument.", ctx)
+        for word, following in itertools.pairwise([*args, "--"]):
+            if word in SPREADING and _is_option(following) and not ctx.resilient_parsing:
+                raise click.BadOptionUsage(word, f"Option '{word}' requires an argument.", ctx)
         return super().parse_args(ctx, list(_spread(args)))
 
 

@@ -3,7 +3,7 @@
 import os
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lucid_cli.budget import check_disk
@@ -69,12 +69,23 @@ def fit(inputs: tuple[str, ...], settings: FitSettings, config: str | None) -> i
         for warning in job.warnings:
             _tell(settings, f"Warning: {warning}")
         fitted = run(job)
+    fitted = replace(fitted, warnings=(*fitted.warnings, *_unvalidated(job, fitted)))
     outcome = _outcome(job, fitted, time.monotonic() - began)
     for warning in fitted.warnings:
         _tell(settings, f"Warning: {warning}")
     _tell(settings, outcome.table())
     _write_pages(job, outcome)
     return 0
+
+
+def _unvalidated(job: Job, fitted: Fitted) -> tuple[str, ...]:
+    """Return a warning where a validation was asked for, or tiles are held out for one, and no voxel counts in it."""
+    if fitted.validation is not None or not (job.settings.validation or len(job.validation)):
+        return ()
+    return (
+        f"nothing is validated: no voxel counts in {len(job.validation)} tiles to validate with, beside "
+        f"{len(job.training)} to learn from; use a smaller --tile, or another --seed",
+    )
 
 
 def _tell(settings: FitSettings, text: str) -> None:

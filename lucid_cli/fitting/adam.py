@@ -52,7 +52,8 @@ def fit_by_adam(work: Work) -> Fitted:
     best, unit = progress.best_epoch, scaling.unit(settings.loss)
     assert best is not None
     module.load_state_dict(progress.best)
-    training = evaluate(module, ScaledExamples(work.training, scaling), settings.loss, lambda _: None)
+    training = evaluate(module, ScaledExamples(work.training, scaling), settings.loss)
+    assert training is not None
     scaling.undone(module)
     curve = [_in_units(one, unit) for one in progress.epochs]
     facts = {

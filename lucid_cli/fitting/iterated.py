@@ -58,7 +58,7 @@ def fit_by_iterations(work: Work) -> Fitted:
     dtype = layer.weight.dtype
     bias = None if solution.bias is None else solution.bias.astype(dtype)
     model = Model(replace(layer, weight=solution.weight.astype(dtype), bias=bias))
-    checked = evaluate(model.module(), work.validation, "mse", lambda _: None) if len(work.validation) else None
+    checked = evaluate(model.module(), work.validation, "mse")
     facts = {
         "voxels": equations.count,
         "left_out": equations.left_out,

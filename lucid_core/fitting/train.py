@@ -44,7 +44,7 @@ class Epoch:
     training: float
     """Loss, as it was at each step, over all voxels of the epoch."""
     validation: float | None
-    """Loss after the epoch, over all voxels to validate with; None where there are none."""
+    """Loss after the epoch, over all voxels to validate with; None where none of them counts."""
 
     @property
     def judged(self) -> float:
@@ -107,8 +107,7 @@ def train(
             total, count = total + step_total, count + step_count
             observe(len(batch))
         loss = _mean(total, count, number)
-        checked = evaluate(progress.model, validation, choices.loss, observe) if len(validation) else None
-        epoch = Epoch(number, loss, checked)
+        epoch = Epoch(number, loss, evaluate(progress.model, validation, choices.loss, observe))
         progress.epochs.append(epoch)
         if progress.best_epoch is epoch:
             progress.best = progress.model.state_dict()
@@ -123,8 +122,10 @@ def _mean(total: float, count: int, number: int) -> float:
     return total / count
 
 
-def evaluate(model: Sequential, examples: Examples, loss: str, observe: Callable[[int], None]) -> float:
-    """Return the mean loss over all voxels that count."""
+def evaluate(
+    model: Sequential, examples: Examples, loss: str, observe: Callable[[int], None] = lambda _: None
+) -> float | None:
+    """Return the mean loss over all voxels that count, None where none does."""
     total, count = 0.0, 0
     for number in range(len(examples)):
         example = examples.read(number)
@@ -133,7 +134,7 @@ def evaluate(model: Sequential, examples: Examples, loss: str, observe: Callable
         if found is not None:
             total, count = total + found[0].value, count + found[1]
         observe(1)
-    return total / count if count else math.nan
+    return total / count if count else None
 
 
 def _step(progress: Progress, batch: Sequence[Example], choices: Choices) -> tuple[float, int]:

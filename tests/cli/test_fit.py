@@ -378,6 +378,23 @@ class TestAdam:
         fit("x.npy", "--target", "y.npy", "--mask", "m.npy", "-o", "w.npz", *options, "--patience", "40")
         assert weights()[0].item() == pytest.approx(3, abs=0.02)
 
+    def test_an_epoch_is_judged_by_its_training_where_nothing_counts_to_validate_with(self, folder):
+        x, inside = smooth(8, 8, 16), np.zeros((8, 8, 16), np.uint8)
+        inside[:, :, :8] = 1
+        for name, volume in (("x.npy", x), ("y.npy", 3 * x), ("m.npy", inside)):
+            np.save(name, volume)
+        words = ("fit", "x.npy", "--target", "y.npy", "--mask", "m.npy", "--kernel-size", "1", "--tile", "8")
+        codes = []
+        for solver, seed in itertools.product(("adam", "exact", "cg"), range(3)):
+            options = ("-o", "w.npz", "--solver", solver, "--seed", seed, "--epochs", "12", "--report", "r.json")
+            result = run(*words, *options, "--validation", "0.5", "--overwrite")
+            codes.append(result.code)
+            assert result.code == 0 or "no voxel counts" in result.err
+            if result.code == 0:
+                assert "Warning: nothing is validated" in result.err
+                assert solver != "adam" or json.loads(Path("r.json").read_text())["fit"]["best_epoch"] == 12
+        assert 0 in codes[:3]
+
     def test_constraints_are_kept(self, blurred):
         said = ("--constraint", "nonnegative", "--constraint", "sum1", "--constraint", "symmetric")
         ok(*self.WORDS, "-o", "w.npy", "--kernel-size", "3", "--solver", "adam", "--no-bias", "--epochs", "30", *said)
