@@ -11,7 +11,6 @@ import click
 
 from lucid_cli import names, offers
 from lucid_cli.config import ConfiguredOption, read_config, read_set
-from lucid_cli.shard import ShardType
 from lucid_cli.types import (
     Choice,
     Count,
@@ -277,32 +276,5 @@ OUTPUT = [
         type=FileName(offers.files(".json", ".html"), written=True),
         metavar="FILE|-",
         help="Write the report: .json, or .html with pictures.",
-    ),
-]
-
-BIDS = [
-    option("run", "--bids", is_flag=True, help="Make --out-dir a BIDS derivative dataset: names and metadata."),
-    option(
-        "run", "--desc", type=Word(), metavar="LABEL", show_default="the kernel", help="Label of desc- in BIDS names."
-    ),
-    option(
-        "run",
-        "--skull-stripped/--no-skull-stripped",
-        default=None,
-        help="For --bids, where the metadata of a derivative does not say it.",
-    ),
-]
-
-BATCH = [
-    option(
-        "",
-        "--from-file",
-        type=FileName(offers.files("")),
-        metavar="LIST|-",
-        help="Take more inputs from a file or stdin, one a line.",
-    ),
-    option("", "--shard", type=ShardType(), help="Take only every n-th input, from the i-th on: for job arrays."),
-    option(
-        "run", "-J", "--jobs", type=Count(0), show_default="1", help="Files in work at once; 0: as many as threads."
     ),
 ]

@@ -129,7 +129,7 @@ SOLVING = [
 
 RUNNING = [
     *only(PLANNING, "--threads", "--max-memory"),
-    *only(OUTPUT, "--overwrite", "--resume"),
+    *only(OUTPUT, "--overwrite", "--resume", "--dry-run"),
     option(
         "run",
         "--report",

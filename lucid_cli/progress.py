@@ -25,10 +25,10 @@ def kind_shown(kind: str) -> str:
 class Due:
     """Says when a line is due: the first one, 10 % or 30 s after the last, or the last."""
 
-    def __init__(self, patience: float = 0.0) -> None:
-        """No line is due in the first `patience` seconds."""
+    def __init__(self, began: float, patience: float = 0.0) -> None:
+        """No line is due in the first `patience` seconds from when it `began`."""
         self._patience = patience
-        self._start = self._last_time = time.monotonic()
+        self._start = self._last_time = began
         self._last_share = 0.0
         self._shown = 0
 
@@ -54,10 +54,10 @@ class Reporter:
     def __init__(self, kind: str, title: str, *, patience: float = 0.0) -> None:
         """Report nothing as lines in the first `patience` seconds."""
         self._kind = kind_shown(kind)
-        self._due = Due(patience)
         self._title = title
         self._bar: Any = None
         self._began = time.monotonic()
+        self._due = Due(self._began, patience)
         self._before = 0
         self._event: Progress | None = None
         self._lock, self._end = threading.Lock(), threading.Event()

@@ -16,9 +16,8 @@ from lucid_core.padding import RENORMALIZE
 from lucid_core.planner import CPU_ENGINES
 from lucid_core.problem import ConvProblem, conv_problem
 from lucid_core.registry import choose
-from lucid_core.turns import in_turn
 from lucid_core.volume import arithmetic_dtype, promoted
-from lucid_core.weight_gradient import weight_gradient
+from lucid_core.weight_gradient import bias_gradient, weight_gradient
 
 Array = npt.NDArray[Any]
 WANTED = ("x", "weight", "bias")
@@ -88,7 +87,7 @@ def conv3d_backward(
     if "weight" in names:
         found["weight"] = _cast(weight_gradient(problem, as_batch(volumes), grads, engine, threads), filters)
     if "bias" in names:
-        found["bias"] = _cast(_bias_gradient(grads, threads), filters)
+        found["bias"] = _cast(bias_gradient(problem, grads, engine, threads), filters)
     return Gradients(**found)
 
 
@@ -124,15 +123,6 @@ def _check_grad(grads: Array, volumes: Array, problem: ConvProblem) -> None:
             f"grad has dtype {grads.dtype} and x has dtype {volumes.dtype}; "
             f"legal for grad: {', '.join(sorted(one.name for one in legal))}; convert it with .astype"
         )
-
-
-def _bias_gradient(grads: Array, threads: int) -> npt.NDArray[np.float64]:
-    """Return the sum (O,) of each output channel."""
-    total = np.zeros(grads.shape[1])
-    with np.errstate(all="ignore"):
-        for sums in in_turn(grads, lambda volume, _: volume.sum(axis=(1, 2, 3), dtype=np.float64), threads):
-            total += sums
-    return total
 
 
 def _cast(values: Array, like: Array) -> Array:

@@ -21,6 +21,7 @@ Raises `ShapeError` for shapes that do not fit, `ArgumentTypeError` for dtypes, 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,10 +58,22 @@ def l1(
 
 
 def huber(
-    output: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLike | None = None, count: int | None = None
+    output: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    count: int | None = None,
+    *,
+    delta: float = 1.0,
 ) -> Loss:
-    """Mean of d**2 / 2 where a difference d is at most 1, else of |d| - 1/2: `torch.nn.functional.huber_loss`."""
-    return _loss(output, target, weight, count, _huber, lambda difference: np.clip(difference, -1, 1))
+    """Mean of d**2 / 2 where a difference d is at most delta, else of delta (|d| - delta / 2).
+
+    It is `torch.nn.functional.huber_loss`. Raises `ArgumentError` where delta is not above 0.
+    """
+    if not 0 < delta < np.inf:
+        raise ArgumentError(f"delta must be a number above 0, not {delta!r}")
+    return _loss(
+        output, target, weight, count, partial(_huber, delta), lambda difference: np.clip(difference, -delta, delta)
+    )
 
 
 def counted(output: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> int:
@@ -133,6 +146,6 @@ def _sign(difference: Array) -> Array:
     return sign
 
 
-def _huber(difference: Array) -> Array:
+def _huber(delta: float, difference: Array) -> Array:
     size = np.abs(difference)
-    return np.where(size <= 1, size * size / 2, size - 0.5)
+    return np.where(size <= delta, size * size / 2, delta * (size - delta / 2))

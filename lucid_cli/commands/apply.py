@@ -5,20 +5,8 @@ from typing import Any
 import click
 
 from lucid_cli.config import settle
-from lucid_cli.options import (
-    BATCH,
-    BIDS,
-    CONFIG,
-    DEBUG,
-    KERNEL,
-    LAYER,
-    OUTPUT,
-    PLANNING,
-    TALK,
-    VOLUME,
-    WEIGHTS,
-    with_options,
-)
+from lucid_cli.options import CONFIG, DEBUG, KERNEL, LAYER, OUTPUT, PLANNING, TALK, VOLUME, WEIGHTS, with_options
+from lucid_cli.options_batch import BATCH, BIDS
 from lucid_cli.options_cluster import CLUSTER
 from lucid_cli.options_storage import STORAGE
 from lucid_cli.sections import SectionedCommand

@@ -12,9 +12,8 @@ from lucid_cli.types import FileName
 EPILOG = """\b
 Examples:
   lucid-conv3d fit scan.nii.gz --target smooth.nii.gz -o w.npz --kernel-size 5
-  lucid-conv3d fit raw --target clean -o w.npz --kernel-size 3 --mask brain.nii.gz
-  lucid-conv3d fit raw --target clean -o net.npz --resume \\
-    --layers '[{kernel_size: 3, out_channels: 8}, relu, {kernel_size: 3, out_channels: 1}]'
+  lucid-conv3d fit scan.nii.gz --target smooth.nii.gz -o w.npz -c net.yaml
+  lucid-conv3d fit raw --target clean -o w.npz --kernel-size 3 --loss l1
 """
 
 

@@ -68,10 +68,9 @@ def fit(inputs: tuple[str, ...], settings: FitSettings, config: str | None) -> i
         job = prepare(inputs, settings, config, stack)
         for warning in job.warnings:
             _tell(settings, f"Warning: {warning}")
-        fitted = run(job)
-    fitted = replace(fitted, warnings=(*fitted.warnings, *_unvalidated(job, fitted)))
+        fitted = None if settings.dry_run else run(job)
     outcome = _outcome(job, fitted, time.monotonic() - began)
-    for warning in fitted.warnings:
+    for warning in fitted.warnings if fitted else ():
         _tell(settings, f"Warning: {warning}")
     _tell(settings, outcome.table())
     _write_pages(job, outcome)
@@ -152,6 +151,8 @@ def _targets(settings: FitSettings, pairs: list[Pair], config: str | None) -> tu
             continue
         if not name.lower().endswith(suffixes):
             raise ArgumentError(f"--{option} {name}: the suffix says no form; legal: {', '.join(suffixes)}")
+        if settings.dry_run:
+            raise ArgumentError(f"--{option}: a plan writes nothing; use --report - to see the report")
         pages[option] = check_target(Path(name), protected, settings.overwrite, skips=False)
     if settings.plot is not None or settings.draws:
         require("matplotlib", "viz")
@@ -212,7 +213,7 @@ def run(job: Job) -> Fitted:
         replacement.commit()
         if checkpoint is not None:
             checkpoint.remove()
-    return fitted
+    return replace(fitted, warnings=(*fitted.warnings, *_unvalidated(job, fitted)))
 
 
 def _hashes(job: Job) -> dict[str, str]:
@@ -232,16 +233,19 @@ def _hashes(job: Job) -> dict[str, str]:
     }
 
 
-def _outcome(job: Job, fitted: Fitted, seconds: float) -> Outcome:
+def _outcome(job: Job, fitted: Fitted | None, seconds: float) -> Outcome:
+    model = fitted.model if fitted else job.model
     return Outcome(
         job.settings,
         job.pairs,
         job.training.problems[0],
+        job.solver,
+        model,
         fitted,
         (len(job.training), len(job.validation)),
         job.memory,
         str(job.settings.output),
-        tuple(options_of(fitted.model, job.suffix)),
+        tuple(options_of(model, job.suffix)),
         seconds,
         machine.peak_resident_bytes(),
     )

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from lucid_cli.fitting.work import Fitted, Work
 from lucid_core.events import Progress as Event
 from lucid_core.fitting.scaling import ScaledExamples, Scaling, scaling_for
 from lucid_core.fitting.train import Choices, Epoch, Progress, begin, evaluate, train
+from lucid_core.turns import WAITING
 
 PATIENCE = 10
 """Epochs without a better one, after which a fit ends, where `--patience` does not say."""
+READERS = 2
+"""Threads that read tiles ahead."""
 ACTIVATIONS = 4
 """Arrays of the size of every layer's output that a step holds: the value, its gradient, and what computes them."""
 
@@ -28,17 +32,17 @@ def bytes_of_step(model: Model, tiles: Tiles, batch_size: int) -> int:
     whole = model.problem((1, problem.in_channels, *problem.input_region(place.region).shape))
     layers = len(model.parts) / len(whole.problems)
     values = sum(math.prod(one.out_shape) for one in whole.problems) * math.ceil(layers)
-    return batch_size * tiles.block_bytes() + ACTIVATIONS * values * tiles.dtype.itemsize
+    return (batch_size + READERS * WAITING) * tiles.block_bytes() + ACTIVATIONS * values * tiles.dtype.itemsize
 
 
 def fit_by_adam(work: Work) -> Fitted:
     """Train until the epochs are over, or none of the last `--patience` was better; take the best weights."""
     settings, module = work.settings, work.model.module()
     constraints = settings.constraint
-    scaling = scaling_for(module, work.training, settings.loss, constraints)
+    scaling = scaling_for(module, work.training, constraints, READERS)
     scaling.applied(module)
     choices = Choices(
-        settings.loss,
+        scaling.loss(settings.loss),
         scaling.ridges(module, settings.loss, settings.l2),
         constraints,
         settings.learning_rate,
@@ -52,7 +56,7 @@ def fit_by_adam(work: Work) -> Fitted:
     best, unit = progress.best_epoch, scaling.unit(settings.loss)
     assert best is not None
     module.load_state_dict(progress.best)
-    training = evaluate(module, ScaledExamples(work.training, scaling), settings.loss)
+    training = evaluate(module, ScaledExamples(work.training, scaling), choices.loss, threads=READERS)
     assert training is not None
     scaling.undone(module)
     curve = [_in_units(one, unit) for one in progress.epochs]
@@ -63,7 +67,7 @@ def fit_by_adam(work: Work) -> Fitted:
         "learning_rate": settings.learning_rate,
     }
     validation = _in_units(best, unit).validation
-    return Fitted(work.model.learned(module), "adam", training * unit, validation, facts, curve)
+    return Fitted(work.model.learned(module), training * unit, validation, facts, curve)
 
 
 def _run(work: Work, progress: Progress, choices: Choices, scaling: Scaling, patience: int) -> str:
@@ -77,12 +81,13 @@ def _run(work: Work, progress: Progress, choices: Choices, scaling: Scaling, pat
         done += count
         work.observe(Event(done, total))
 
-    epochs = train(progress, training, validation, choices, lambda drawn: _order(work.training, drawn), observe)
+    order = partial(_order, work.training)
+    epochs = train(progress, training, validation, choices, order, observe, READERS)
     while len(progress.epochs) < work.settings.epochs:
         if progress.epochs and progress.since_best >= patience:
             return f"no better epoch in the last {patience}"
         epoch = next(epochs)
-        work.tell(_in_units(epoch, scaling.unit(choices.loss)))
+        work.tell(_in_units(epoch, scaling.unit(work.settings.loss)))
         _save(work, progress)
     return "all epochs are done"
 

@@ -13,6 +13,7 @@ from lucid_core.events import Progress
 from lucid_core.fitting.examples import Example
 from lucid_core.fitting.normal import NormalEquations, equations_bytes
 from lucid_core.fitting.solve import Solution, solve
+from lucid_core.fitting.solve import workspace as solving_bytes
 from lucid_core.fitting.tiles import tile_equations, workspace
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Region
@@ -23,8 +24,8 @@ Sums = tuple[NormalEquations, NormalEquations]
 """Of the voxels to train and to validate with."""
 SAVE_SECONDS = 30.0
 """Time between two checkpoints."""
-SOLVING_COPIES = 8
-"""Sums of the size of the normal equations: those of two sets of tiles, and what solving takes."""
+SUMS = 4
+"""Normal equations that are there at once: of both sets of tiles, and while a tile is added."""
 ILL_CONDITIONED = 1e12
 """From this condition on, weights of float64 data have few digits that are told by it."""
 
@@ -34,7 +35,9 @@ def bytes_of_sums(tiles: Tiles) -> tuple[int, int]:
     place = max(tiles.places, key=lambda one: one.region.voxels)
     problem = plain(tiles.problems[place.pair])
     sums = equations_bytes(problem)
-    return SOLVING_COPIES * sums, tiles.block_bytes() + workspace(problem, place.region.shape) + WAITING * sums
+    return SUMS * sums + solving_bytes(problem), tiles.block_bytes() + workspace(
+        problem, place.region.shape
+    ) + WAITING * sums
 
 
 def fit_exactly(work: Work) -> Fitted:
@@ -54,7 +57,7 @@ def fit_exactly(work: Work) -> Fitted:
         "rank": solution.rank,
         "condition": solution.condition,
     }
-    return Fitted(model, "exact", solution.loss, checked, facts, warnings=_warnings(solution, training))
+    return Fitted(model, solution.loss, checked, facts, warnings=_warnings(solution, training))
 
 
 def _warnings(solution: Solution, training: NormalEquations) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """One layer of very many weights with a squared loss: conjugate gradients, a pass over all tiles each."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,18 +13,24 @@ from lucid_cli.fitting.model import Model
 from lucid_cli.fitting.tiles import Tiles
 from lucid_cli.fitting.work import Fitted, Work
 from lucid_core.events import Progress
-from lucid_core.fitting.conjugate import Iterated, centre_of, conjugate_gradients, tile_diagonal, tile_product
+from lucid_core.fitting.conjugate import (
+    Iterated,
+    centre_of,
+    conjugate_gradients,
+    tile_diagonal,
+    tile_product,
+    workspace,
+)
 from lucid_core.fitting.normal import NormalEquations
 from lucid_core.fitting.samples import Samples, samples
 from lucid_core.fitting.train import evaluate
+from lucid_core.losses import mse
 from lucid_core.problem import ConvProblem
 from lucid_core.scratch import Scratch
 from lucid_core.turns import WAITING, in_turn
 
 Array = npt.NDArray[np.float64]
 Result = TypeVar("Result")
-TILE_COPIES = 4
-"""Copies of a tile in float64: the samples of it, what comes out, and what correlates the two."""
 WEIGHT_COPIES = 12
 """Arrays of the size of the weights that an iteration holds."""
 
@@ -35,9 +40,8 @@ def bytes_of_passes(tiles: Tiles) -> tuple[int, int]:
     place = max(tiles.places, key=lambda one: one.region.voxels)
     problem = plain(tiles.problems[place.pair])
     weight = 8 * problem.out_channels * problem.terms
-    read = problem.in_channels * math.prod(problem.block_shape(place.region.shape))
-    made = (problem.out_channels + 1) * place.region.voxels
-    return WEIGHT_COPIES * weight, tiles.block_bytes() + 8 * TILE_COPIES * (read + made) + (WAITING + 2) * weight
+    each = tiles.block_bytes() + workspace(problem, place.region.shape) + WAITING * weight
+    return WEIGHT_COPIES * weight, each
 
 
 def fit_by_iterations(work: Work) -> Fitted:
@@ -58,14 +62,14 @@ def fit_by_iterations(work: Work) -> Fitted:
     dtype = layer.weight.dtype
     bias = None if solution.bias is None else solution.bias.astype(dtype)
     model = Model(replace(layer, weight=solution.weight.astype(dtype), bias=bias))
-    checked = evaluate(model.module(), work.validation, "mse")
+    checked = evaluate(model.module(), work.validation, mse)
     facts = {
         "voxels": equations.count,
         "left_out": equations.left_out,
         "iterations": solution.iterations,
         "residual": solution.residual,
     }
-    return Fitted(model, "cg", solution.loss, checked, facts, warnings=_warnings(solution))
+    return Fitted(model, solution.loss, checked, facts, warnings=_warnings(solution))
 
 
 def _warnings(solution: Iterated) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The progress of training on stderr: a bar over epochs with the losses, or a line an epoch when one is due."""
 
 import json
+import time
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,7 @@ class Epochs:
         self._kind = kind_shown(kind)
         self._epochs = epochs
         self._bar: Any = None
-        self._due = Due()
+        self._due = Due(time.monotonic())
 
     def observe(self, event: Progress) -> None:
         """Take in that a tile was read."""

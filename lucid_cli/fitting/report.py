@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid_cli.fitting.memory import Memory
+from lucid_cli.fitting.model import Model
 from lucid_cli.fitting.pairs import Pair
 from lucid_cli.fitting.settings import FitSettings
 from lucid_cli.fitting.work import Fitted
@@ -28,7 +29,11 @@ class Outcome:
     settings: FitSettings
     pairs: Sequence[Pair]
     problem: Problem
-    fitted: Fitted
+    solver: str
+    model: Model
+    """As it was learned, or is to begin."""
+    fitted: Fitted | None
+    """None where it is only planned."""
     tiles: tuple[int, int]
     """Tiles to train and to validate with."""
     memory: Memory
@@ -45,69 +50,75 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report."""
-        fitted, settings = self.fitted, self.settings
         return {
             "schema": SCHEMA,
             "version": __version__,
             "command": "fit",
-            "status": "ok",
-            "layer": described(fitted.model.layer, self.problem),
+            "status": "ok" if self.fitted else "planned",
+            "layer": described(self.model.layer, self.problem),
             "pairs": [_pair_json(pair) for pair in self.pairs],
-            "fit": {
-                "solver": fitted.solver,
-                "loss": settings.loss,
-                "l2": settings.l2,
-                "constraints": list(settings.constraint),
-                "seed": settings.seed or 0,
-                "borders": settings.borders,
-                "training": {"tiles": self.tiles[0], "loss": finite(fitted.training)},
-                "validation": {"tiles": self.tiles[1], "loss": finite(fitted.validation)},
-                **{name: finite(value) for name, value in fitted.facts.items()},
-                "curve": [
-                    {"epoch": one.number, "training": one.training, "validation": finite(one.validation)}
-                    for one in fitted.curve
-                ],
-            },
+            "fit": self._fit_json(),
             "output": {"path": self.output, "apply": self.command},
             "plan": dict(vars(self.memory)),
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
         }
 
+    def _fit_json(self) -> dict[str, Any]:
+        """Return how it is learned, and what came of it."""
+        fitted, settings = self.fitted, self.settings
+        curve = [
+            {"epoch": one.number, "training": one.training, "validation": finite(one.validation)}
+            for one in (fitted.curve if fitted else ())
+        ]
+        return {
+            "solver": self.solver,
+            "loss": settings.loss,
+            "l2": settings.l2,
+            "constraints": list(settings.constraint),
+            "seed": settings.seed or 0,
+            "borders": settings.borders,
+            "training": {"tiles": self.tiles[0], "loss": finite(fitted.training) if fitted else None},
+            "validation": {"tiles": self.tiles[1], "loss": finite(fitted.validation) if fitted else None},
+            **({name: finite(value) for name, value in fitted.facts.items()} if fitted else {}),
+            "curve": curve,
+        }
+
     def rows(self) -> list[tuple[str, str]]:
         """Return what is known, named."""
-        layer = described(self.fitted.model.layer, self.problem)
+        layer = described(self.model.layer, self.problem)
         found = [("pair", _pair_line(pair)) for pair in self.pairs[:MOST_SHOWN]]
         found += [("", f"and {len(self.pairs) - MOST_SHOWN} more")] if len(self.pairs) > MOST_SHOWN else []
         found += [row for one in layer.get("layers", [layer]) for row in layer_rows(one)]
-        facts = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in self.fitted.facts.items())
+        facts = self.fitted.facts if self.fitted else {"parameters": self.problem.parameters}
+        told = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in facts.items()]
         found += [
-            ("solver", f"{self.fitted.solver}, {facts}"),
-            ("loss", self._loss_line()),
+            ("solver", ", ".join([self.solver, *told])),
+            *([("loss", _loss_line(self.fitted, self.settings.loss))] if self.fitted else []),
             (
                 "plan",
                 f"{self.memory.threads} threads, {sum(self.tiles)} tiles, peak {format_bytes(self.memory.peak_bytes)}",
             ),
-            ("output", f"{self.output}, in {self.seconds:.2f} s"),
-            ("apply it", self.command),
         ]
+        if self.fitted:
+            found += [("output", f"{self.output}, in {self.seconds:.2f} s"), ("apply it", self.command)]
         return found
 
     def table(self) -> str:
         """Return it as lines for people."""
         return "\n".join(f"{name:>10}  {text}" for name, text in self.rows())
 
-    def _loss_line(self) -> str:
-        fitted, loss = self.fitted, self.settings.loss
-        parts = [f"{loss} {fitted.training:.6g} over the voxels it was learned from"]
-        if fitted.validation is not None:
-            parts.append(f"{fitted.validation:.6g} over those to validate with")
-        return ", ".join(parts)
-
 
 def finite(value: Any) -> Any:
     """Return a value as JSON knows it: None for a number that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _loss_line(fitted: Fitted, loss: str) -> str:
+    parts = [f"{loss} {fitted.training:.6g} over the voxels it was learned from"]
+    if fitted.validation is not None:
+        parts.append(f"{fitted.validation:.6g} over those to validate with")
+    return ", ".join(parts)
 
 
 def _short(value: Any) -> str:

@@ -39,7 +39,6 @@ class Fitted:
     """The model that was learned, and how."""
 
     model: Model
-    solver: str
     training: float
     """Loss of the weights over the voxels they were learned from."""
     validation: float | None

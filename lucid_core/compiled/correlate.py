@@ -3,8 +3,8 @@
 from typing import Any
 
 from lucid_core.compiled.jit import compiled, inner
-from lucid_core.compiled.packing import address, itemsize_of, line
-from lucid_core.compiled.products import along_channels, along_voxels
+from lucid_core.compiled.packing import address, itemsize_of, lanes_of, line
+from lucid_core.compiled.products import along_channels, along_voxels, total
 
 AT_ONCE = 16
 """Outputs whose channels are packed together: their lines stay in the first cache."""
@@ -125,3 +125,22 @@ def correlate_channels(
                             address(offsets[part]),
                             address(sums[group, block, part]),
                         )
+
+
+@compiled
+def channel_totals(number: Any, grad: Any, steps: Any, shape: Any, totals: Any) -> None:
+    """Add to `totals` (O,), float64, the sum of each channel of `shape` (planes, rows, width).
+
+    `grad` is an address, `steps` the bytes to the next channel, plane and row.
+    """
+    lanes = lanes_of(number)
+    whole = shape[2] // lanes
+    for channel in range(len(totals)):
+        for d in range(shape[0]):
+            for h in range(shape[1]):
+                row = grad + channel * steps[0] + d * steps[1] + h * steps[2]
+                if whole:
+                    totals[channel] += total(number, row, whole)
+                values = line(number, row, shape[2])
+                for at in range(whole * lanes, shape[2]):
+                    totals[channel] += values[at]

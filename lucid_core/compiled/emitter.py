@@ -27,9 +27,10 @@ class Emitter:
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
         )
 
-    def integer(self, address: Any, index: Any) -> Any:
-        """Load entry `index` of a table of integers."""
-        return self.builder.load(self.builder.gep(self.builder.inttoptr(address, INT.as_pointer()), [index]))
+    def integer(self, address: Any, index: Any, *, every_time: bool = False) -> Any:
+        """Load entry `index` of a table of integers; `every_time`, where LLVM may not do so ahead of a loop."""
+        at = self.builder.gep(self.builder.inttoptr(address, INT.as_pointer()), [index])
+        return self.builder.load_atomic(at, "monotonic", 8) if every_time else self.builder.load(at)
 
     def spread(self, address: Any) -> Any:
         """Load a number into every lane."""
@@ -115,12 +116,15 @@ class Emitter:
             found = [self.add(self.alternate(a, b, 0), self.alternate(a, b, 1)) for a, b in pairs]
         return found
 
+    def wide(self, value: Any) -> Any:
+        """Return a vector as one of float64."""
+        return value if self.itemsize == 8 else self.builder.fpext(value, ir.VectorType(ir.DoubleType(), self.lanes))
+
     def accumulate(self, value: Any, address: Any, place: int) -> None:
         """Add a vector to the `place`-th vector of float64 at an address."""
-        double = ir.VectorType(ir.DoubleType(), self.lanes)
-        wide = value if self.itemsize == 8 else self.builder.fpext(value, double)
+        wide = self.wide(value)
         at = self.builder.add(address, INT(place * self.lanes * 8))
-        pointer = self.builder.inttoptr(at, double.as_pointer())
+        pointer = self.builder.inttoptr(at, wide.type.as_pointer())
         before = self.builder.load(pointer)
         stored = self.builder.store(self.builder.fadd(before, wide), pointer)
         before.align = stored.align = 8
@@ -144,7 +148,7 @@ class Emitter:
         builder.branch(inside)
         builder.position_at_end(inside)
         index = builder.phi(INT)
-        before = [builder.phi(self.vector) for _ in sums]
+        before = [builder.phi(total.type) for total in sums]
         after = body(index, before)
         following = builder.add(index, INT(1))
         last = builder.block

@@ -82,7 +82,7 @@ def _prefetch(_: Any, address: Any, lines: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _lanes(_: Any, number: Any) -> Any:
+def lanes_of(_: Any, number: Any) -> Any:
     """Return how many numbers a vector holds, a constant."""
 
     def codegen(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
@@ -94,7 +94,7 @@ def _lanes(_: Any, number: Any) -> Any:
 @inner
 def copy(number: Any, source: Any, target: Any, count: Any) -> None:
     """Copy `count` numbers from one address to another."""
-    if count >= _lanes(number):
+    if count >= lanes_of(number):
         _copy_vectors(number, source, target, count)
     else:
         values, copies = line(number, source, count), line(number, target, count)
@@ -151,7 +151,7 @@ def _gather_halves(
     """Gather `width` pairs of voxels that stand at positions from `first` into two rows, firsts and seconds."""
     low = min(max((inside[0] - first + 1) // 2, 0), width)
     high = min(max((inside[1] - first) // 2, low), width)
-    if high - low < _lanes(number):
+    if high - low < lanes_of(number):
         high = low
     else:
         size = itemsize_of(number)

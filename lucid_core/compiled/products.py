@@ -17,6 +17,8 @@ from numba.extending import intrinsic
 
 from lucid_core.compiled.emitter import BYTES, INT, Emitter
 
+IN_REGISTERS = 12
+"""Offsets that are kept from output to output. LLVM would make as many pointers of more, and move each in memory."""
 NAMES = "grad grad_step grad_row voxels voxel_row voxel_along rows width offsets sums"
 
 
@@ -26,7 +28,7 @@ class _Panel:
     def __init__(self, emit: Emitter, made: int, terms: int, arguments: dict[str, Any], *, channels: bool) -> None:
         self.emit, self.made, self.terms, self.channels = emit, made, terms, channels
         self.arguments = arguments
-        self.offsets = [emit.integer(arguments["offsets"], INT(term)) for term in range(terms)]
+        self.offsets = [] if terms > IN_REGISTERS else [self._offset(term) for term in range(terms)]
 
     def run(self) -> None:
         """Sum over all rows, and add the sums to those in memory."""
@@ -63,12 +65,15 @@ class _Panel:
         step = INT(emit.lanes * emit.itemsize) if self.channels else self.arguments["grad_step"]
         values = [self._vector(builder.add(grad, builder.mul(INT(at), step)), counted) for at in range(self.made)]
         after = []
-        for term, offset in enumerate(self.offsets):
-            at = builder.add(voxels, offset)
+        for term in range(self.terms):
+            at = builder.add(voxels, self.offsets[term] if self.offsets else self._offset(term))
             seen = emit.spread(at) if self.channels else self._vector(at, counted)
             totals = before[term * self.made : (term + 1) * self.made]
             after += [emit.fma(value, seen, total) for value, total in zip(values, totals, strict=True)]
         return after
+
+    def _offset(self, term: int) -> Any:
+        return self.emit.integer(self.arguments["offsets"], INT(term), every_time=self.terms > IN_REGISTERS)
 
     def _vector(self, address: Any, counted: Any) -> Any:
         value = self.emit.load(self.emit.builder.inttoptr(address, BYTES), INT(0))
@@ -136,3 +141,25 @@ def along_channels(
     """
     integers = (grad, grad_step, grad_row, voxels, voxel_row, voxel_along, rows, width, offsets, sums)
     return _intrinsic(number, made, terms, integers, channels=True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def total(_: Any, number: Any, address: Any, vectors: Any) -> Any:
+    """Return the sum, in float64, of the numbers of `vectors` vectors at an address, at least one."""
+
+    def codegen(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        emit = Emitter(builder, number)
+        pointer = builder.inttoptr(values[1], BYTES)
+        step = INT(emit.lanes * emit.itemsize)
+        zero = emit.wide(emit.zero())
+        (sums,) = emit.loop(
+            values[2],
+            [zero],
+            lambda at, before: [emit.add(before[0], emit.wide(emit.load(pointer, builder.mul(at, step))))],
+        )
+        found = builder.extract_element(sums, INT(0))
+        for lane in range(1, emit.lanes):
+            found = builder.fadd(found, builder.extract_element(sums, INT(lane)))
+        return found
+
+    return types.float64(number, address, vectors), codegen

@@ -53,6 +53,10 @@ class Correlation(ABC):
     def correlate(self, problem: ConvProblem, part: Part, scratch: Scratch) -> npt.NDArray[np.float64]:
         """Return the sums (O, C/g, K_D, K_H, K_W) of one part."""
 
+    @abstractmethod
+    def totals(self, grad: Array) -> npt.NDArray[np.float64]:
+        """Return the sum (O,) of each channel of a gradient (O, d, h, w), all in float64."""
+
 
 def correlations() -> dict[str, Correlation]:
     """Return every way by its engine."""

@@ -18,11 +18,21 @@ from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
 from lucid_core.scratch import Scratch
 
-BLOCKS = {16: {1: (9, 3), 2: (6, 3), 3: (3,), 4: (2,)}, 32: {1: (27, 9, 3), 2: (12, 9, 3), 3: (9, 3), 4: (6, 2)}}
-"""By the registers there are: for M vectors of the gradient the terms T that may be summed at once, so that M * T sums,
+BLOCKS = {16: ((1, 9), (2, 6), (3, 3), (4, 2)), 32: ((1, 27), (1, 9), (2, 12), (3, 9), (4, 6))}
+"""By the registers there are, the vectors M of the gradient and the terms T that may be summed at once: M * T sums,
 M vectors and one of voxels fit. Each pair that is used is compiled, so they are few."""
 LATENCY = 4
-"""Steps from one multiply-add to the next of the same sum."""
+"""Cycles, of two steps each, from one multiply-add to the next of the same sum."""
+VOXEL_LOAD = 1.25
+"""Steps to load one voxel and spread it over a vector."""
+LINE_LOAD = 3
+"""Steps to load a vector that lies in two cache lines."""
+ROW_STEPS = 8
+"""Steps that a row takes besides its vectors and its terms."""
+PACKING = 2
+"""Steps to put one number of the gradient in its place among the channels."""
+PHASING = 4
+"""Steps to put one voxel in its place in a phase."""
 PANEL = 1024
 """Outputs of a panel whose gradient should stay in the first cache."""
 
@@ -64,14 +74,15 @@ class Blocking:
         return -(-self.at_once * self.size // self.lanes) * self.lanes
 
     def steps(self, width: int) -> float:
-        """Return the multiply-adds, or what takes as long, for an output of one group in a row of `width`."""
-        blocks = (len(self.firsts) - 1) * self.parts
-        products = self.made * self.at_once
-        if self.channels:
-            loads = self.made + 1.5 * self.at_once
-            return blocks * max(products, loads, 2 * LATENCY) + 2 * self.size * (len(self.firsts) - 1)
-        loads = self.made + 2 * self.at_once
-        return blocks * max(products, loads, 2 * LATENCY) * -(-width // self.lanes) / width
+        """Return the steps, a multiply-add each or what takes as long, for an output of one group in a row of `width`.
+
+        Multiply-adds and loads go on at the same time; most vectors along voxels begin within a cache line.
+        """
+        load, vectors = (VOXEL_LOAD, width) if self.channels else (LINE_LOAD, -(-width // self.lanes))
+        step = max(self.made * self.at_once, self.made + load * self.at_once, 2 * LATENCY)
+        row = self.parts * (vectors * step + ROW_STEPS + self.at_once)
+        packing = PACKING * self.size if self.channels else 0.0
+        return (len(self.firsts) - 1) * (row / width + packing)
 
 
 @lru_cache(maxsize=256)
@@ -82,11 +93,11 @@ def blocking(problem: ConvProblem, width: int) -> Blocking:
     pairs = BLOCKS[32 if found and found.count >= 32 else 16]
     ways = [
         Blocking(total, problem.terms, made, at_once, channels, vector)
-        for channels, made in itertools.product((False, True), pairs)
-        for at_once in pairs[made]
+        for channels, (made, at_once) in itertools.product((False, True), pairs)
         if (made <= -(-total // vector) if channels else made <= total and width >= vector)
     ]
-    return min(ways, key=lambda way: way.steps(width))
+    phasing = PHASING * problem.in_channels // problem.groups * math.prod(problem.stride) * (problem.stride[2] > 1)
+    return min(ways, key=lambda way: way.steps(width) + (0 if way.channels else phasing))
 
 
 class DirectNumba(Correlation):
@@ -135,6 +146,18 @@ class DirectNumba(Correlation):
         else:
             correlate_voxels(*arguments)
         return _arranged(problem, blocks, sums)
+
+    def totals(self, grad: Array) -> npt.NDArray[np.float64]:
+        """Sum row by row, or plane by plane where rows follow one another."""
+        from lucid_core.compiled.correlate import channel_totals
+
+        channels, depth, height, width = grad.shape
+        rows = (depth, height, width)
+        if grad.strides[2] == width * grad.itemsize:
+            rows = (depth, 1, height * width)
+        sums = np.zeros(channels)
+        channel_totals(grad.dtype.type(0), grad.ctypes.data, grad.strides[:3], rows, sums)
+        return sums
 
 
 def _reading(

@@ -53,6 +53,11 @@ class Matmul(Correlation):
         terms = np.moveaxis(sums, 0, -1)
         return terms.reshape(problem.out_channels, -1, *problem.kernel_size)
 
+    def totals(self, grad: Array) -> npt.NDArray[np.float64]:
+        """Sum by NumPy."""
+        sums: npt.NDArray[np.float64] = grad.sum(axis=(1, 2, 3), dtype=np.float64)
+        return sums
+
 
 def _flat(grad: Array, grid: Lattice, scratch: Scratch) -> Array:
     """Return the gradient (O, d, h, w) at the flat positions of a lattice: (O, flat), zeros in the gaps."""

@@ -23,7 +23,7 @@ EPS = float(np.finfo(np.float64).eps)
 class Quadratic:
     """u . gram u / 2 - moment . u over u >= 0, with total . u = sum unless total is None.
 
-    The gram matrix is positive definite, its diagonal near 1, and every number of total is above 0.
+    The gram matrix is positive definite, and every number of total is above 0.
     """
 
     gram: Array
@@ -58,18 +58,12 @@ def nonnegative(problem: Quadratic) -> Array:
     """Return the best point (Q,). Raises `RunError` where the set does not settle."""
     free = _first(problem)
     point, multiplier = problem.best(free)
-    refused = np.zeros(free.size, np.bool_)
     for _ in range(STEPS * free.size + STEPS):
         pull, rounding = problem.pull(point, multiplier)
-        wanted = np.flatnonzero(~free & ~refused & (pull > rounding))
+        wanted = np.flatnonzero(~free & (pull > rounding))
         if not wanted.size:
             return point
-        entering = wanted[np.argmax(pull[wanted])]
-        free[entering] = True
-        if problem.best(free)[0][entering] <= 0:
-            free[entering], refused[entering] = False, True
-            continue
-        refused[:] = False
+        free[wanted[np.argmax(pull[wanted])]] = True
         point, multiplier = _advance(problem, point, free)
     raise RunError(
         f"the nonnegative weights did not settle after {STEPS * free.size} changes: the input hardly determines them; "
@@ -81,7 +75,7 @@ def _first(problem: Quadratic) -> npt.NDArray[np.bool_]:
     """Return free coordinates whose best point is legal: all, less what falls below 0, again and again."""
     free = np.ones(problem.moment.size, np.bool_)
     while free.any():
-        below = free & (problem.best(free)[0] <= 0)
+        below = free & (problem.best(free)[0] < 0)
         if not below.any():
             return free
         free &= ~below
@@ -95,7 +89,7 @@ def _advance(problem: Quadratic, point: Array, free: npt.NDArray[np.bool_]) -> t
     """Go from a legal point to the best one of the free coordinates; what would pass 0 is held there, and not free."""
     while True:
         best, multiplier = problem.best(free)
-        passing = free & (best <= 0)
+        passing = free & (best < 0)
         if not passing.any():
             return best, multiplier
         way = point[passing] / (point[passing] - best[passing])

@@ -19,13 +19,16 @@ import numpy.typing as npt
 
 from lucid_core.errors import ArgumentError
 from lucid_core.fitting.constraints import checked, project
-from lucid_core.fitting.normal import NormalEquations
-from lucid_core.fitting.samples import Samples
+from lucid_core.fitting.normal import NormalEquations, most_of_channel, rounded
+from lucid_core.fitting.samples import Samples, samples_bytes
 from lucid_core.functional import conv3d
 from lucid_core.gradients import conv3d_backward
 from lucid_core.problem import ConvProblem
+from lucid_core.regions import Triple
 
 Array = npt.NDArray[np.float64]
+KERNEL_BYTES = 8 << 20
+"""What the engines take for the panels of one tile, at most."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,20 @@ def tile_diagonal(problem: ConvProblem, found: Samples) -> NormalEquations:
         target_sums = targets.sum((1, 2, 3))
         total.mean[group] = np.repeat(found.centre[channels], problem.taps) + sums[0] / count
         total.target_mean[group] = found.target_centre[outputs] + target_sums / count
-        total.gram[group] = np.maximum(squares - sums[0] ** 2 / count, 0.0)
+        own = squares - sums[0] ** 2 / count
+        (still,) = rounded(own[np.newaxis], squares[np.newaxis], total.shape)
+        total.gram[group] = np.where(still, 0.0, own)
         total.moments[group] = (sums[1:] - np.outer(target_sums, sums[0] / count)).T
+        total.moments[group][still] = 0.0
         total.powers[group] = np.maximum((targets**2).sum((1, 2, 3)) - target_sums**2 / count, 0.0)
     return total
+
+
+def workspace(problem: ConvProblem, out: Triple) -> int:
+    """Return the bytes that `samples` and then one of the two functions take for a tile of shape `out`."""
+    read, made = math.prod(problem.block_shape(out)), math.prod(out)
+    passing = 8 * (problem.in_channels * read + 2 * (problem.out_channels + 1) * made + 4 * problem.parameters)
+    return samples_bytes(problem, out) + passing + KERNEL_BYTES
 
 
 def centre_of(equations: NormalEquations, *, bias: bool) -> Array:
@@ -114,9 +127,9 @@ def conjugate_gradients(
 ) -> Iterated:
     """Return the weights that minimise the mean squared error + l2 * the sum of squared weights, as `solve` does.
 
-    `equations` are those of all tiles (`tile_diagonal`), and `product` takes a weight (O, C/g, K_D, K_H, K_W) to the
-    sum of `tile_product` over all tiles, about `centre_of(equations, bias=bias)`. It ends when the gradient of each
-    filter, in the norm of the scaled unknowns, is `tolerance` times that of the first weights, or after so many
+    `equations` are those of all tiles, by `tile_diagonal`, and `product` takes a weight (O, C/g, K_D, K_H, K_W) to
+    the sum of `tile_product` over all tiles, about `centre_of(equations, bias=bias)`. It ends when the gradient of
+    each filter, in the norm of the scaled unknowns, is `tolerance` times that of the first weights, or after so many
     `iterations`; `report` is told both after each. `keep` is given all that going on from there takes, and
     `kept_before` is what it was given in another run of the same, which then goes on with the same bits.
 
@@ -124,6 +137,7 @@ def conjugate_gradients(
     direction can be projected on.
     """
     held = checked(constraints)
+    equations.check_diagonal()
     if "nonnegative" in held:
         raise ArgumentError(
             "conjugate gradients do not keep weights nonnegative; use a kernel with fewer weights, which is solved "
@@ -156,11 +170,8 @@ class _State:
     def __init__(self, equations: NormalEquations, penalty: float, kept: frozenset[str], bias: bool) -> None:
         about = 0.0 if bias else float(equations.count)
         moments = equations.moments + about * equations.mean[..., np.newaxis] * equations.target_mean[:, np.newaxis]
-        diagonal = (
-            (equations.gram if equations.diagonal else np.einsum("gpp->gp", equations.gram))
-            + about * equations.mean**2
-            + penalty
-        )
+        diagonal = equations.gram + about * equations.mean**2 + penalty
+        diagonal = np.where(equations.still(bias=bias), most_of_channel(diagonal, equations.shape), diagonal)
         self.equations, self.penalty = equations, penalty
         self.moments: Array = np.moveaxis(moments, 1, 2).reshape(equations.shape)
         self.powers = float(equations.powers.sum() + about * (equations.target_mean**2).sum())

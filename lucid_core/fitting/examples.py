@@ -4,7 +4,7 @@ An example carries what its outputs read, border included, so that a layer witho
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lucid_core.cutting import cuts
 from lucid_core.regions import Region, Triple
 from lucid_core.stack import Problem
+from lucid_core.turns import in_turn
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +39,11 @@ class Examples(Protocol):
 
     def read(self, number: int) -> Example:
         """Return one of them."""
+
+
+def in_order(examples: Examples, numbers: Iterable[int], threads: int = 1) -> Iterator[Example]:
+    """Yield examples by their numbers, several threads reading ahead, `turns.WAITING` examples each."""
+    return in_turn(numbers, lambda number, _: examples.read(int(number)), threads)
 
 
 def inside(problem: Problem) -> Region:

@@ -18,6 +18,10 @@ from lucid_core.errors import ShapeError
 from lucid_core.problem import ConvProblem
 
 Array = npt.NDArray[np.float64]
+STILL = 64 * 2.0**-52
+"""Size of the changes of a term, by the values of its channel, that are rounding of its mean."""
+ROUNDED = 1e-13
+"""Share of a channel's sum of squares that is rounding where a tile's mean is taken off."""
 
 
 @dataclass
@@ -116,10 +120,22 @@ class NormalEquations:
         best: Array = (self.target_mean - np.einsum("gop,gp->go", self.grouped(weight), self.mean)).ravel()
         return best
 
+    def still(self, *, bias: bool) -> npt.NDArray[np.bool_]:
+        """Return (g, P) whether a term is all the same in every sample, with a bias, or all 0, but for rounding."""
+        own = self.gram if self.diagonal else np.einsum("gpp->gp", self.gram)
+        squares = own + self.count * self.mean**2
+        flat: npt.NDArray[np.bool_] = (own if bias else squares) <= STILL**2 * most_of_channel(squares, self.shape)
+        return flat
+
     def check_whole(self) -> None:
         """Raise `ShapeError` where of the gram matrix there is the diagonal alone."""
         if self.diagonal:
             raise ShapeError("these normal equations have the diagonal of the gram matrix alone; make them whole")
+
+    def check_diagonal(self) -> None:
+        """Raise `ShapeError` where there is all of the gram matrix."""
+        if not self.diagonal:
+            raise ShapeError("these normal equations have all of the gram matrix; solve them")
 
     def grouped(self, weight: npt.NDArray[Any]) -> Array:
         """Return a weight (O, C/g, K_D, K_H, K_W) as (g, O/g, P) float64."""
@@ -150,6 +166,21 @@ class NormalEquations:
             raise ShapeError(f"these are no normal equations of a weight of shape {shape}: {found}")
         made, share, depth, height, width = shape
         return cls((made, share, depth, height, width), int(arrays["count"]), int(arrays["left_out"]), **given)
+
+
+def most_of_channel(squares: Array, shape: tuple[int, ...]) -> Array:
+    """Return, in place of the sum of squares of each term (g, P), the largest of its channel."""
+    most = squares.reshape(len(squares), shape[1], -1).max(2)
+    return np.repeat(most, squares.shape[1] // shape[1], axis=1)
+
+
+def rounded(own: Array, squares: Array, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return (g, P) whether what is left of the squares of a tile's terms about their means is rounding.
+
+    So it is for a tap that reads nothing but the zeros of the padding, which are far from the mean of a channel.
+    """
+    flat: npt.NDArray[np.bool_] = own <= ROUNDED * most_of_channel(squares, shape)
+    return flat
 
 
 def weight_shape(problem: ConvProblem) -> tuple[int, int, int, int, int]:

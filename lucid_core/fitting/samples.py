@@ -5,6 +5,7 @@ are finite. Values are taken about the mean of their channel in the tile: sums o
 the digits that tell voxels apart.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid_core.boundary import Window
-from lucid_core.errors import ShapeError
+from lucid_core.errors import ArgumentError, ShapeError
+from lucid_core.padding import PADDING_MODES
 from lucid_core.problem import ConvProblem
-from lucid_core.regions import Triple
+from lucid_core.regions import Region, Triple
 from lucid_core.scratch import Scratch
 
 Array = npt.NDArray[np.float64]
@@ -44,14 +46,39 @@ class Samples:
         return int(np.count_nonzero(self.kept))
 
 
+Box = tuple[slice, slice, slice]
+
+
+def box_of(problem: ConvProblem, kept: Flags) -> tuple[Box, Box]:
+    """Return the smallest box (d', h', w') that holds all samples, one voxel for none, and what it reads (d, h, w)."""
+    ends = [_ends(np.asarray(kept.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1))]
+    region = Region((ends[0][0], ends[1][0], ends[2][0]), (ends[0][1], ends[1][1], ends[2][1]))
+    extent = problem.block_shape(region.shape)
+    first = [start * stride for start, stride in zip(region.start, problem.stride, strict=True)]
+    d, h, w = (slice(low, low + size) for low, size in zip(first, extent, strict=True))
+    return region.slices, (d, h, w)
+
+
+def _ends(flags: Flags) -> tuple[int, int]:
+    """Return the first flagged place and one past the last; the first place for none."""
+    at = np.flatnonzero(flags)
+    return (int(at[0]), int(at[-1]) + 1) if at.size else (0, 1)
+
+
 def samples(
     problem: ConvProblem, window: Window, target: npt.NDArray[Any], counted: Flags | None, scratch: Scratch
 ) -> Samples:
     """Return the samples of a tile.
 
     `window` is of the padded input that the tile reads, `target` (O, d', h', w') what the tile is to be, and `counted`
-    (d', h', w') says which of its voxels count, None for all. Raises `ShapeError` where the shapes do not fit.
+    (d', h', w') says which of its voxels count, None for all. Raises `ShapeError` where the shapes do not fit, and
+    `ArgumentError` for a normalised convolution, whose result is no linear function of its weights.
     """
+    if problem.normalization is not None:
+        raise ArgumentError(
+            "a normalised convolution is divided by its weights, so that they follow from no linear system; legal "
+            f"padding modes: {', '.join(PADDING_MODES)}"
+        )
     _check_shapes(problem, window, target, counted)
     block = window.block(scratch)
     finite = np.isfinite(block).all(axis=0)
@@ -63,6 +90,12 @@ def samples(
     left_out = int(np.count_nonzero(wanted)) - int(np.count_nonzero(kept))
     targets = np.concatenate([kept[np.newaxis].astype(np.float64), outputs])
     return Samples(values, centre, targets, target_centre, kept, left_out)
+
+
+def samples_bytes(problem: ConvProblem, out: Triple) -> int:
+    """Return the bytes `samples` takes for a tile of shape `out`, what it returns included."""
+    read, made = math.prod(problem.block_shape(out)), math.prod(out)
+    return 16 * (problem.in_channels * read + (problem.out_channels + 1) * made) + 4 * (read + made)
 
 
 def _check_shapes(problem: ConvProblem, window: Window, target: npt.NDArray[Any], counted: Flags | None) -> None:

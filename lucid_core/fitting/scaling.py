@@ -6,15 +6,17 @@ w / fy and (b - oy) / fy, so that nothing but the units changes.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from lucid_core.fitting.examples import Example, Examples
-from lucid_core.fitting.train import convolutions
+from lucid_core.fitting.examples import Example, Examples, in_order
+from lucid_core.fitting.train import LossFunction, convolutions
+from lucid_core.losses import huber, l1, mse
 from lucid_core.nn import Conv3d, Sequential
 
-POWERS = {"mse": 2, "l1": 1}
-"""How a loss grows with the unit of the target; others know a unit of their own, and targets keep theirs."""
+POWERS = {"mse": 2, "l1": 1, "huber": 2}
+"""How losses grow with the unit of the target."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,14 @@ class Scaling:
         if isinstance(first, Conv3d) and (self.x_offset, self.x_factor) != (0, 1):
             _change(first, 1 / self.x_factor, shift=-self.x_offset / self.x_factor)
 
+    def loss(self, name: str) -> LossFunction:
+        """Return a loss of true outputs and targets, to be multiplied with its `unit`, as one of scaled ones."""
+        losses: dict[str, LossFunction] = {"mse": mse, "l1": l1, "huber": partial(huber, delta=1 / self.y_factor)}
+        return losses[name]
+
     def unit(self, loss: str) -> float:
         """Return what a loss of scaled targets is multiplied with to be that of the true ones."""
-        return float(self.y_factor ** POWERS.get(loss, 0))
+        return float(self.y_factor ** POWERS[loss])
 
     def ridges(self, model: Sequential, loss: str, l2: float) -> tuple[float, ...]:
         """Return the ridge of each convolution for scaled weights that is `l2` for the true ones."""
@@ -66,16 +73,14 @@ def _change(layer: Conv3d, factor: float, *, shift: float = 0.0, offset: float =
         layer.bias.data = (bias_factor * bias).astype(layer.bias.dtype)
 
 
-def scaling_for(model: Sequential, examples: Examples, loss: str, constraints: tuple[str, ...]) -> Scaling:
-    """Measure examples, and return the scaling that the model allows.
+def scaling_for(model: Sequential, examples: Examples, constraints: tuple[str, ...] = (), threads: int = 1) -> Scaling:
+    """Measure examples, `threads` reading ahead, and return the scaling that the model allows.
 
     Only a convolution that is learned takes up a factor, and only its bias an offset. Where weights are to sum to 1,
     input and target of a single convolution share their factor, and others have none.
     """
     first, last = model[0], model[-1]
-    x_offset, x_factor, y_offset, y_factor = _measured(examples)
-    if loss not in POWERS:
-        y_offset, y_factor = 0.0, 1.0
+    x_offset, x_factor, y_offset, y_factor = _measured(examples, threads)
     if "sum1" in constraints:
         x_factor = y_factor = y_factor if first is last else 1.0
     found = Scaling(x_offset, x_factor, y_offset, y_factor)
@@ -91,11 +96,10 @@ def _learned(layer: object) -> bool:
     return isinstance(layer, Conv3d) and layer.weight.requires_grad
 
 
-def _measured(examples: Examples) -> tuple[float, float, float, float]:
+def _measured(examples: Examples, threads: int) -> tuple[float, float, float, float]:
     """Return mean and deviation of inputs and of targets where they count, 0 and 1 where there is none."""
     sums = np.zeros((2, 3))
-    for number in range(len(examples)):
-        example = examples.read(number)
+    for example in in_order(examples, range(len(examples)), threads):
         for row, values in enumerate((example.block, example.target[:, example.counted])):
             finite = values[np.isfinite(values)].astype(np.float64)
             sums[row] += finite.size, finite.sum(), np.square(finite).sum()

@@ -17,10 +17,9 @@ from lucid_core.errors import ArgumentError, RunError
 from lucid_core.fitting.active import EPS, Quadratic, nonnegative
 from lucid_core.fitting.constraints import Unknowns, orthogonal_to, unknowns
 from lucid_core.fitting.normal import NormalEquations
+from lucid_core.problem import ConvProblem
 
 Array = npt.NDArray[np.float64]
-STILL = 64 * EPS
-"""Relative size of changes of a term that are rounding of its mean."""
 SLIGHT = 1e-12
 """Penalty on what the samples leave open, by the sum of the eigenvalues."""
 
@@ -80,6 +79,12 @@ def solve(
     return Solution(weight, offset, free, rank, condition, equations.loss(weight, offset))
 
 
+def workspace(problem: ConvProblem) -> int:
+    """Return the bytes `solve` takes for the equations of a problem: matrices of one group, and those of LAPACK."""
+    made = problem.out_channels // problem.groups
+    return 8 * problem.terms * (9 * problem.terms + 6 * made) + 16 * problem.parameters
+
+
 def _solve_group(equations: NormalEquations, group: int, l2: float, open_: Unknowns, bias: bool) -> _Determined:
     """Return the filters (P, O/g) of a group."""
     gram, moments = _system(equations, group, bias)
@@ -98,8 +103,7 @@ def _system(equations: NormalEquations, group: int, bias: bool) -> tuple[Array, 
     if not bias:
         gram += equations.count * np.outer(mean, mean)
         moments += equations.count * np.outer(mean, equations.target_mean[group])
-        return gram, moments
-    still = np.diag(gram) <= equations.count * (STILL * mean) ** 2
+    still = equations.still(bias=bias)[group]
     gram[still], gram[:, still], moments[still] = 0.0, 0.0, 0.0
     return gram, moments
 

@@ -1,8 +1,8 @@
 """The normal equations of one tile, by the cheaper of two ways.
 
 `columns` gathers what every sample reads; `lags` computes a whole box of outputs by their lags, less what does
-not count, which is gathered. Which one follows from predicted seconds: the shape of the tile, the layer, and how many
-voxels count.
+not count, which is gathered. Which one follows from predicted seconds: the smallest box that holds the samples, how
+many they are, and the layer.
 
 A tile gives the same bits on every run with the same BLAS held to one thread. Others give other bits: the rounding of
 the sums depends on how volumes are cut into tiles, and on the order in which these are added.
@@ -16,12 +16,14 @@ import numpy.typing as npt
 
 from lucid_core.blas import single_threaded
 from lucid_core.boundary import Window
+from lucid_core.errors import ArgumentError
 from lucid_core.fitting import columns, lags
-from lucid_core.fitting.normal import NormalEquations, equations_bytes, weight_shape
-from lucid_core.fitting.samples import Array, Flags, Samples, samples
+from lucid_core.fitting.normal import NormalEquations, equations_bytes, rounded, weight_shape
+from lucid_core.fitting.samples import Array, Flags, Samples, box_of, samples, samples_bytes
 from lucid_core.machine import rates
 from lucid_core.problem import ConvProblem
 from lucid_core.regions import Triple
+from lucid_core.registry import choose
 from lucid_core.scratch import Scratch
 
 WAYS = ("columns", "lags")
@@ -43,8 +45,10 @@ def tile_equations(
     or should be a NaN or infinity in any channel is left out, and counted as such. Sums are of float64, whatever the
     data. `way` is "auto", "columns" or, at stride 1, "lags".
 
-    Raises `ShapeError` where the shapes do not fit.
+    Raises `ShapeError` where the shapes do not fit, `ArgumentError` for a normalised convolution or an illegal way.
     """
+    if choose("way", way, ("auto", *WAYS)) == "lags" and lags.refuses(problem):
+        raise ArgumentError(f"way='lags' needs stride 1, not {problem.stride}; use 'columns' or 'auto'")
     scratch = scratch or Scratch()
     found = samples(problem, window, target, counted, scratch)
     with single_threaded():
@@ -56,11 +60,9 @@ def tile_equations(
 
 def workspace(problem: ConvProblem, out: Triple) -> int:
     """Return the bytes `tile_equations` takes for a tile of shape `out`, its result included, its arguments not."""
-    read, made, targets = math.prod(problem.block_shape(out)), math.prod(out), problem.out_channels + 1
-    data = 8 * (2 * problem.in_channels * read + 2 * targets * made) + 2 * (read + made)
-    panel = 16 * (problem.terms + targets) * columns.panel_columns(problem.terms)
+    panel = 16 * (problem.terms + problem.out_channels + 1) * columns.panel_columns(problem.terms)
     spectra = 0 if lags.refuses(problem) else lags.workspace(problem, out)
-    return data + panel + spectra + 4 * equations_bytes(problem)
+    return samples_bytes(problem, out) + panel + spectra + 4 * equations_bytes(problem)
 
 
 def cheapest(problem: ConvProblem, out: Triple, count: int) -> str:
@@ -83,8 +85,11 @@ def _of_group(
     gram, moments = _sums(problem, values, targets, found.kept, way, scratch)
     count = max(1, found.count)
     sums, target_sums = moments[:, 0], np.array([one.sum() for one in targets[1:]])
+    squares = np.diag(gram).copy()
     gram -= np.outer(sums, sums) / count
     moments = moments[:, 1:] - np.outer(sums / count, target_sums)
+    (still,) = rounded(np.diag(gram)[np.newaxis], squares[np.newaxis], weight_shape(problem))
+    gram[still], gram[:, still], moments[still] = 0.0, 0.0, 0.0
     powers = np.array([np.vdot(one, one) for one in targets[1:]]) - target_sums**2 / count
     mean = np.repeat(found.centre[channels], problem.taps) + sums / count
     return gram, moments, np.maximum(powers, 0.0), mean, found.target_centre[outputs] + target_sums / count
@@ -94,6 +99,8 @@ def _sums(
     problem: ConvProblem, values: Array, targets: Array, kept: Flags, way: str, scratch: Scratch
 ) -> tuple[Array, Array]:
     """Return the sums of products of terms (P, P), and of terms and targets (P, T), over the samples."""
+    outputs, inputs = box_of(problem, kept)
+    values, targets, kept = values[(slice(None), *inputs)], targets[(slice(None), *outputs)], kept[outputs]
     out: Triple = kept.shape[0], kept.shape[1], kept.shape[2]
     chosen = cheapest(problem, out, int(np.count_nonzero(kept))) if way == "auto" else way
     if chosen == "columns":

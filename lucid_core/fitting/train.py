@@ -1,5 +1,6 @@
 """Training by Adam: an epoch goes once over all examples, in an order that the seed and its number draw."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,14 @@ import numpy.typing as npt
 
 from lucid_core.errors import RunError
 from lucid_core.fitting.constraints import project
-from lucid_core.fitting.examples import Example, Examples
-from lucid_core.losses import Loss, huber, l1, mse
+from lucid_core.fitting.examples import Example, Examples, in_order
+from lucid_core.losses import Loss, mse
 from lucid_core.nn import Conv3d, Sequential
 from lucid_core.optim import Adam
 
 Array = npt.NDArray[Any]
-LOSSES = {"mse": mse, "l1": l1, "huber": huber}
+LossFunction = Callable[[Array, Array, Array, int], Loss]
+"""Of an output, its target, where that counts, and what the sum is divided by (`lucid_core.losses`)."""
 Order = Callable[[np.random.Generator], Sequence[int]]
 """Draws the order of the examples of an epoch."""
 
@@ -25,7 +27,7 @@ Order = Callable[[np.random.Generator], Sequence[int]]
 class Choices:
     """How a model is trained."""
 
-    loss: str = "mse"
+    loss: LossFunction = mse
     ridges: tuple[float, ...] = ()
     """Added to the loss, for each convolution: this times the sum of the squares of its weights."""
     constraints: tuple[str, ...] = ()
@@ -87,12 +89,13 @@ def train(
     choices: Choices,
     order: Order | None = None,
     observe: Callable[[int], None] = lambda _: None,
+    threads: int = 1,
 ) -> Iterator[Epoch]:
     """Yield epoch after epoch, for as long as they are asked for; `progress` then holds the weights after each.
 
     Everything follows from the start, the examples and the choices: the same epochs come again, in any number of runs.
     `order` draws the numbers of the examples in their order, by default a permutation; `observe` is told how many
-    examples were read.
+    examples were read; `threads` read ahead.
 
     Raises `RunError` where the loss is not a number any more, or no voxel counts.
     """
@@ -101,13 +104,13 @@ def train(
         drawn = np.random.default_rng([choices.seed, number])
         numbers = drawn.permutation(len(examples)) if order is None else order(drawn)
         total, count = 0.0, 0
-        for at in range(0, len(numbers), choices.batch_size):
-            batch = [examples.read(int(one)) for one in numbers[at : at + choices.batch_size]]
+        read = in_order(examples, numbers, threads)
+        while batch := list(itertools.islice(read, choices.batch_size)):
             step_total, step_count = _step(progress, batch, choices)
             total, count = total + step_total, count + step_count
             observe(len(batch))
         loss = _mean(total, count, number)
-        epoch = Epoch(number, loss, evaluate(progress.model, validation, choices.loss, observe))
+        epoch = Epoch(number, loss, evaluate(progress.model, validation, choices.loss, observe, threads))
         progress.epochs.append(epoch)
         if progress.best_epoch is epoch:
             progress.best = progress.model.state_dict()
@@ -123,12 +126,15 @@ def _mean(total: float, count: int, number: int) -> float:
 
 
 def evaluate(
-    model: Sequential, examples: Examples, loss: str, observe: Callable[[int], None] = lambda _: None
+    model: Sequential,
+    examples: Examples,
+    loss: LossFunction,
+    observe: Callable[[int], None] = lambda _: None,
+    threads: int = 1,
 ) -> float | None:
-    """Return the mean loss over all voxels that count, None where none does."""
+    """Return the mean loss over all voxels that count, None where none does; `threads` read ahead."""
     total, count = 0.0, 0
-    for number in range(len(examples)):
-        example = examples.read(number)
+    for example in in_order(examples, range(len(examples)), threads):
         out = model.forward(example.block[np.newaxis])[0]
         found = _loss(loss, out, example, _finite(example, out))
         if found is not None:
@@ -154,10 +160,10 @@ def _step(progress: Progress, batch: Sequence[Example], choices: Choices) -> tup
     return total, count
 
 
-def _loss(name: str, out: Array, example: Example, counted: Array) -> tuple[Loss, int] | None:
+def _loss(loss: LossFunction, out: Array, example: Example, counted: Array) -> tuple[Loss, int] | None:
     """Return the loss summed over the values that count, and their number; None where none does."""
     count = int(np.count_nonzero(counted)) * len(out)
-    return (LOSSES[name](out, example.target, counted, 1), count) if count else None
+    return (loss(out, example.target, counted, 1), count) if count else None
 
 
 def _values(model: Sequential, example: Example) -> tuple[list[Array], Array]:

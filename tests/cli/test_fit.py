@@ -523,6 +523,16 @@ class TestFiles:
         assert result.err.startswith("Error: ")
         assert contents(".") == before
 
+    def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(self, blurred):
+        before = contents(".")
+        words = ("fit", "scan.nii.gz", "--target", "blurred.nii.gz", "-o", "w.npz", "--kernel-size", "3", "--dry-run")
+        result = ok(*words, "--report", "-")
+        found = json.loads(result.out)
+        assert (found["status"], found["fit"]["solver"], found["fit"]["training"]["tiles"]) == ("planned", "exact", 1)
+        assert "28" in next(line for line in result.err.splitlines() if "solver" in line)
+        assert contents(".") == before
+        assert run(*words, "--report", "r.json").code == 2
+
     def test_an_existing_file_is_kept_unless_it_may_be_replaced(self, blurred):
         Path("w.npz").write_bytes(b"mine")
         words = ("fit", "scan.nii.gz", "--target", "blurred.nii.gz", "-o", "w.npz", "--kernel-size", "3", "-q")

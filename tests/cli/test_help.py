@@ -60,6 +60,11 @@ def stage(folder):
     (folder / "scans").mkdir()
     for name in ("a", "b"):
         (folder / "scans" / f"{name}.nii.gz").write_bytes((folder / "scan.nii.gz").read_bytes())
+    (folder / "smooth.nii.gz").write_bytes((folder / "expected.nii.gz").read_bytes())
+    (folder / "net.yaml").write_text("layers: [{kernel_size: 3, out_channels: 2}, relu, {kernel_size: 1}]\nepochs: 2\n")
+    for name in ("raw", "clean"):
+        (folder / name).mkdir()
+        (folder / name / "a.nii.gz").write_bytes((folder / "scan.nii.gz").read_bytes())
     for part in (1, 2):
         shard = ("--shard", f"{part}/2", "--report", f"shard-{part}.json")
         ok("apply", "scans", "--out-dir", "done", "--kernel", "box", "--size", "3vox", "-q", *shard)

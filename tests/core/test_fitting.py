@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from lucid_core.boundary import Window
 from lucid_core.errors import ArgumentError, RunError, ShapeError
 from lucid_core.fitting.active import Quadratic, nonnegative
 from lucid_core.fitting.conjugate import centre_of, conjugate_gradients, tile_diagonal, tile_product
+from lucid_core.fitting.conjugate import workspace as pass_workspace
 from lucid_core.fitting.constraints import CONSTRAINTS, project
 from lucid_core.fitting.normal import NormalEquations
 from lucid_core.fitting.samples import samples
 from lucid_core.fitting.solve import solve
+from lucid_core.fitting.solve import workspace as solve_workspace
 from lucid_core.fitting.tiles import WAYS, cheapest, tile_equations, workspace
 from lucid_core.functional import conv3d
 from lucid_core.padding import PADDING_MODES
@@ -174,17 +177,45 @@ def test_the_cheaper_way_is_taken():
 
 @pytest.mark.parametrize(("kernel_size", "way"), [(3, "columns"), (5, "lags")])
 def test_the_workspace_is_a_bound(kernel_size, way):
-    import tracemalloc
-
     x = np.random.default_rng(3).standard_normal((2, 30, 30, 30))
     problem = problem_of(x, 3, kernel_size)
     target = np.ones((3, *problem.out_size))
     counted = np.random.default_rng(4).random(problem.out_size) < 0.9
+    used = peak_bytes(lambda: equations_of(problem, x, target, counted, way=way))
+    assert 0.2 < used / workspace(problem, problem.out_size) < 1
+
+
+def test_the_workspace_of_a_pass_is_a_bound():
+    x = np.random.default_rng(3).standard_normal((4, 40, 40, 40))
+    problem = problem_of(x, 6, 3)
+    weight, target = np.ones((6, 4, 3, 3, 3)), np.ones((6, *problem.out_size))
+    (tile,) = tiles_of(problem, x, target)
+
+    def one_pass():
+        found = samples(problem, *tile, Scratch())
+        centre = tile_diagonal(problem, found).mean
+        tile_product(problem, found, centre, weight)
+
+    one_pass()
+    assert 0.2 < peak_bytes(one_pass) / pass_workspace(problem, problem.out_size) < 1
+
+
+@pytest.mark.parametrize("constraints", [(), ("sum1",), ("nonnegative",)], ids="+".join)
+def test_the_workspace_of_a_solution_is_a_bound(constraints):
+    x, target = np.random.default_rng(3).standard_normal((2, 4, 9, 9, 9))
+    problem = problem_of(x, 4, 3, padding=1)
+    equations = equations_of(problem, x, target)
+    used = peak_bytes(lambda: solve(equations, constraints=constraints))
+    assert 0.2 < used / solve_workspace(problem) < 1
+
+
+def peak_bytes(call):
+    """Return the most memory that NumPy holds during a call."""
     tracemalloc.start()
-    equations_of(problem, x, target, counted, way=way)
+    call()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert 0.2 < peak / workspace(problem, problem.out_size) < 1
+    return peak
 
 
 def test_equations_add_up_and_are_kept():
@@ -335,6 +366,7 @@ def test_what_the_samples_leave_open_is_told_and_small():
     one = rng.normal(700, 3, (1, 6, 6, 6))
     cases = {
         "a constant input": (np.full((1, 6, 6, 6), 1000.1), 0),
+        "another constant": (np.full((1, 6, 6, 6), 1 / 3), 0),
         "a channel twice": (np.concatenate([one, one]), 8),
         "a constant channel": (np.concatenate([one, np.full_like(one, 0.1)]), 8),
         "too few voxels": (one[:, :3, :3, :3], 7),
@@ -342,10 +374,49 @@ def test_what_the_samples_leave_open_is_told_and_small():
     }
     for case, (x, rank) in cases.items():
         target = rng.standard_normal((1, *(n - 1 for n in x.shape[1:])))
-        found = solve(equations_of(problem_of(x, 1, 2), x, target))
+        found = solve(equations_of(problem_of(x, 1, 2), x, target, cuts=(1,)))
         assert (found.rank, found.unknowns) == (rank, 8 * len(x)), case
+        assert 1 <= found.condition < 1e4, case
         least = least_squares(x, target, layer, 0.0, True) if rank else np.zeros((1, 8))
         np.testing.assert_allclose(found.weight.reshape(1, -1), least, atol=1e-8, err_msg=case)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tap_that_reads_nothing_but_padding_tells_nothing(way):
+    """Such as beside a single plane; far from zero, its sum of squares about its mean is no exact zero."""
+    rng = np.random.default_rng(22)
+    x = rng.normal(1000.1, 3, (1, 37, 19, 1)) + rng.standard_normal()
+    problem = problem_of(x, 1, (3, 2, 3), padding=(0, 0, 1))
+    weight = rng.standard_normal((1, 1, 3, 2, 3)) * np.array([0.0, 1, 0])
+    equations = equations_of(problem, x, conv3d(x, weight, padding=(0, 0, 1)), cuts=(3, 17, 24), way=way)
+    found = solve(equations)
+    assert (found.rank, found.unknowns) == (6, 18)
+    np.testing.assert_allclose(found.weight, weight, atol=1e-9)
+    without = solve(equations, bias=False)
+    assert without.rank == 6
+    np.testing.assert_allclose(without.weight, weight, atol=1e-9)
+
+
+@pytest.mark.parametrize("constraints", [(), ("sum1",)], ids="+".join)
+@pytest.mark.parametrize("bias", [True, False])
+def test_conjugate_gradients_take_such_taps_too(constraints, bias):
+    rng = np.random.default_rng(23)
+    x = rng.normal(1000.1, 300, (1, 37, 19, 1))
+    problem, target = problem_of(x, 1, (3, 2, 3), padding=(0, 0, 1)), rng.normal(10, 1, (1, 35, 18, 1))
+    exact = solve(equations_of(problem, x, target), constraints=constraints, bias=bias)
+    found = iterated(problem, tiles_of(problem, x, target, cuts=(3, 17)), constraints=constraints, bias=bias)
+    assert found.converged
+    np.testing.assert_allclose(found.weight, exact.weight, atol=1e-6)
+
+
+def test_what_is_no_linear_system_is_refused():
+    x, target = np.ones((1, 4, 4, 4)), np.ones((1, 4, 4, 4))
+    with pytest.raises(ArgumentError, match=r"is divided by its weights.*legal padding modes: zeros, reflect"):
+        equations_of(problem_of(x, 1, 3, padding=1, mode="renormalize"), x, target)
+    with pytest.raises(ArgumentError, match="way='lags' needs stride 1"):
+        equations_of(problem_of(x, 1, 1, stride=2), x, target[:, ::2, ::2, ::2], way="lags")
+    with pytest.raises(ArgumentError, match="unknown way 'lag'"):
+        equations_of(problem_of(x, 1, 1), x, target, way="lag")
 
 
 def test_nothing_to_learn_from_is_refused():
@@ -428,6 +499,22 @@ def test_nonnegative_weights_are_those_of_scipy():
         np.testing.assert_allclose(one, optimize.lsq_linear(stacked, column, (0, np.inf), tol=1e-14).x, atol=1e-6)
 
 
+def test_nonnegative_weights_settle_where_the_samples_leave_something_open():
+    optimize = pytest.importorskip("scipy.optimize")
+    rng = np.random.default_rng(21)
+    one = smooth(rng, (1, 9, 9, 9), (2,)) + 3
+    x = np.concatenate([one, one, np.full_like(one, 7)])
+    target = conv3d(x, rng.normal(0.1, 0.3, (1, 3, 3, 3, 3))) + 0.1 * rng.standard_normal((1, 7, 7, 7))
+    found = solve(equations_of(problem_of(x, 1, 3), x, target), constraints=["nonnegative"])
+    assert (found.rank, found.unknowns) == (27, 81)
+    np.testing.assert_allclose(found.weight[:, 0], found.weight[:, 1], atol=1e-3)
+    assert (found.weight[:, 2] == 0).all()
+    check_kept(found.weight, ["nonnegative"])
+    rows = terms_read(x, 3, 1, 0, 1, "zeros").reshape(-1, 81)
+    left = optimize.nnls(rows - rows.mean(0), target.ravel() - target.mean())[1]
+    assert found.loss == pytest.approx(left**2 / target.size, rel=1e-9)
+
+
 @pytest.mark.parametrize("constraints", [("nonnegative", "sum1"), ("nonnegative", "sum1", "symmetric"), ("zero-sum",)])
 def test_constrained_weights_are_those_of_slsqp(constraints):
     optimize = pytest.importorskip("scipy.optimize")
@@ -450,13 +537,14 @@ def test_constrained_weights_are_those_of_slsqp(constraints):
     assert equations.loss(found, equations.offset(found)) <= theirs.fun + 1e-10
 
 
-@given(st.integers(1, 12), st.integers(0, 12), st.booleans(), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 20), st.integers(1, 25), st.booleans(), st.integers(0, 2**32 - 1))
 @settings(max_examples=200)
-def test_the_active_set_meets_its_conditions(size, rank, summed, seed):
-    """Nearly singular matrices too: feasible, level where free, rising where held."""
+def test_the_active_set_meets_its_conditions(size, count, summed, seed):
+    """Terms that are much alike, nearly singular too: feasible, level where free, rising where held."""
     rng = np.random.default_rng(seed)
-    rows = rng.standard_normal((max(rank, 1), size))
-    gram, moment = rows.T @ rows + 1e-10 * np.eye(size), rows.T @ rng.standard_normal(len(rows))
+    rows = np.cumsum(rng.standard_normal((count, size)), axis=1)
+    rows /= np.linalg.norm(rows, axis=0)
+    gram, moment = rows.T @ rows + 1e-10 * np.eye(size), rows.T @ rng.standard_normal(count)
     total = rng.uniform(0.5, 2, size) if summed else None
     point = nonnegative(Quadratic(gram, moment, total, 1.0))
     assert (point >= 0).all()
@@ -511,6 +599,20 @@ def test_a_filter_of_one_weight_keeps_its_sum():
 # Conjugate gradients
 
 
+def iterated(problem, tiles, *arguments, bias, **options):
+    """Run conjugate gradients over tiles."""
+    found = [samples(problem, *tile, Scratch()) for tile in tiles]
+    equations = NormalEquations.of_none(problem, diagonal=True)
+    for one in found:
+        equations += tile_diagonal(problem, one)
+    centre = centre_of(equations, bias=bias)
+
+    def product(weight):
+        return sum(tile_product(problem, one, centre, weight) for one in found)
+
+    return conjugate_gradients(equations, product, *arguments, bias=bias, **options)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("constraints", [(), ("sum1",), ("symmetric", "zero-sum")], ids="+".join)
 @pytest.mark.parametrize("l2", [0.0, 0.1])
@@ -520,21 +622,21 @@ def test_conjugate_gradients_come_to_the_exact_weights(bias, constraints, l2):
     problem = problem_of(x, 4, (3, 2, 3), (1, 2, 1), 1, 1, 2, "circular")
     target, counted = rng.standard_normal((4, *problem.out_size)), rng.random(problem.out_size) < 0.8
     x[0, 0, 0, 0] = np.nan
-    scratch = Scratch()
-    tiles = [samples(problem, *tile, scratch) for tile in tiles_of(problem, x, target, counted, (4,))]
+    seen, whole = [], equations_of(problem, x, target, counted)
     equations = NormalEquations.of_none(problem, diagonal=True)
-    for tile in tiles:
-        equations += tile_diagonal(problem, tile)
-    centre, seen = centre_of(equations, bias=bias), []
-    found = conjugate_gradients(
-        equations,
-        lambda weight: sum(tile_product(problem, tile, centre, weight) for tile in tiles),
+    for tile in tiles_of(problem, x, target, counted, (4,)):
+        equations += tile_diagonal(problem, samples(problem, *tile, Scratch()))
+    np.testing.assert_allclose(equations.gram, np.einsum("gpp->gp", whole.gram), rtol=1e-10)
+    np.testing.assert_allclose(equations.moments, whole.moments, atol=1e-12 * np.abs(whole.moments).max())
+    found = iterated(
+        problem,
+        tiles_of(problem, x, target, counted, (4,)),
         l2,
         constraints,
         bias=bias,
         report=lambda *step: seen.append(step),
     )
-    exact = solve(equations_of(problem, x, target, counted), l2, constraints, bias=bias)
+    exact = solve(whole, l2, constraints, bias=bias)
     assert found.converged and found.residual < 1e-10
     assert [number for number, _ in seen] == list(range(1, found.iterations + 1))
     np.testing.assert_allclose(found.weight, exact.weight, atol=1e-7 * np.abs(exact.weight).max())
@@ -563,5 +665,7 @@ def test_conjugate_gradients_end_in_time_and_say_so():
         run(l2=-1)
     with pytest.raises(ShapeError, match="the diagonal of the gram matrix alone"):
         solve(equations)
+    with pytest.raises(ShapeError, match="have all of the gram matrix"):
+        conjugate_gradients(equations_of(problem, x, target), lambda w: w)
     with pytest.raises(ArgumentError, match="no voxel counts"):
         conjugate_gradients(NormalEquations.of_none(problem, diagonal=True), lambda w: w)

@@ -164,3 +164,12 @@ def test_equal_to_torch(name, drawn, bad):
     close = 1e-14 if output.dtype == np.float64 else 1e-6
     assert value == pytest.approx(expected.item(), rel=close, nan_ok=True)
     np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=close)
+
+
+def test_a_delta_is_another_unit():
+    output, target = np.random.default_rng(0).normal(0, 3, (2, 1, 2, 3, 4, 5))
+    scaled, plain = losses.huber(output / 0.3, target / 0.3), losses.huber(output, target, delta=0.3)
+    assert plain.value == pytest.approx(scaled.value * 0.3**2)
+    np.testing.assert_allclose(plain.gradient, scaled.gradient * 0.3)
+    with pytest.raises(ArgumentError, match="above 0"):
+        losses.huber(output, target, delta=0)
