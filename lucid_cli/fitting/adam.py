@@ -40,7 +40,7 @@ def fit_by_adam(work: Work) -> Fitted:
     settings, module = work.settings, work.model.module()
     constraints = settings.constraint
     scaling = scaling_for(module, work.training, constraints, READERS)
-    scaling.applied(module)
+    scaling.applied(module, work.model.drawn)
     choices = Choices(
         scaling.loss(settings.loss),
         scaling.ridges(module, settings.loss, settings.l2),

@@ -49,6 +49,11 @@ class Model:
         first, *others = self.parts
         return first if isinstance(first, Layer) and not others and first.kernel is None else None
 
+    @property
+    def drawn(self) -> frozenset[int]:
+        """The numbers of the layers that begin with random weights."""
+        return frozenset(n for n, part in enumerate(self.parts) if isinstance(part, Layer) and part.drawn)
+
     def problem(self, shape: Shape5) -> Problem:
         """Join it with an input of shape (N, C, D, H, W)."""
         return self.layer.problem(shape)

@@ -278,6 +278,21 @@ class TestAdam:
         losses = [one["validation"] for one in trained["curve"]]
         assert trained["best_epoch"] == 1 + losses.index(min(losses))
 
+    @pytest.mark.parametrize("loss", ("mse", "l1", "huber"))
+    def test_units_and_offsets_of_the_scans_cost_no_epochs(self, folder, loss):
+        x = smooth(16, 17, 18)
+        y = scipy.ndimage.uniform_filter(x, (1, 3, 1))
+        words = ("--kernel-size", "1,3,1", "--solver", "adam", "--loss", loss, "--epochs", "12", "--tile", "6")
+        words += ("--learning-rate", "0.03")
+        found = []
+        for factor, offset in ((1, 0), (100, 1e5)):
+            np.save("x.npy", factor * (x - 100) / 40 + offset)
+            np.save("y.npy", factor * (y - 100) / 40 - offset)
+            fit("x.npy", "--target", "y.npy", "-o", "w.npz", *words, "--overwrite", "--report", "r.json")
+            found.append(json.loads(Path("r.json").read_text())["fit"]["training"]["loss"])
+        assert found[0] < {"mse": 0.01, "l1": 0.02, "huber": 0.01}[loss]
+        assert found[1] < {"mse": 100, "l1": 2, "huber": 2}[loss]
+
     def test_a_stack_is_learned_saved_and_applied_as_one(self, blurred):
         result = ok(
             *self.WORDS[:4], *self.WORDS[5:], "-o", "net.npz", *self.STACK, "--epochs", "20", "--report", "r.json"
