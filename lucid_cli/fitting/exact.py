@@ -32,7 +32,7 @@ ILL_CONDITIONED = 1e12
 
 def bytes_of_sums(tiles: Tiles) -> tuple[int, int]:
     """Return the memory of the sums and what solves them, and that of each thread."""
-    place = max(tiles.places, key=lambda one: one.region.voxels)
+    place = tiles.largest
     problem = plain(tiles.problems[place.pair])
     sums = equations_bytes(problem)
     return SUMS * sums + solving_bytes(problem), tiles.block_bytes() + workspace(

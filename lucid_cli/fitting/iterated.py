@@ -37,7 +37,7 @@ WEIGHT_COPIES = 12
 
 def bytes_of_passes(tiles: Tiles) -> tuple[int, int]:
     """Return the memory of an iteration, and that of each thread."""
-    place = max(tiles.places, key=lambda one: one.region.voxels)
+    place = tiles.largest
     problem = plain(tiles.problems[place.pair])
     weight = 8 * problem.out_channels * problem.terms
     each = tiles.block_bytes() + workspace(problem, place.region.shape) + WAITING * weight

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from lucid_cli.weight_saving import npz
 from lucid_cli.weights import load
+from lucid_core import machine
+from lucid_core.planner import plan
 from tests.cli.conftest import contents, finished, make_nifti, make_volume, noise, ok, program, run
 from tests.reference import conv3d as oracle
 
@@ -312,6 +315,18 @@ class TestAdam:
         ok("kernel", "save", "gaussian", "--sigma", "1vox", "-o", "g.npy")
         np.testing.assert_allclose(load("net.npz:0").weight[0, 0], np.load("g.npy"), atol=1e-7)
 
+    def test_it_computes_with_as_many_threads_as_are_said(self, blurred, monkeypatch):
+        taken = set()
+
+        def watched(*args, **options):
+            taken.add(machine.cores())
+            return plan(*args, **options)
+
+        monkeypatch.setattr("lucid_core.functional.plan", watched)
+        for threads in ("1", "3"):
+            ok(*self.WORDS, "-o", f"{threads}.npz", *self.STACK, "--epochs", "1", "-j", threads)
+        assert taken == {1, 3}
+
     def test_threads_change_no_bit_and_the_seed_all(self, blurred):
         for name, options in (("a", ("-j", "1")), ("b", ("-j", "2")), ("c", ("--seed", "1"))):
             ok(*self.WORDS, "-o", f"{name}.npz", *self.STACK, "--epochs", "2", *options)
@@ -438,6 +453,19 @@ class TestAdam:
 class TestFiles:
     """Formats, reports, and what the command line takes and refuses."""
 
+    def test_what_a_file_says_of_its_layer_holds(self, folder):
+        np.save("x.npy", noise(9, 9, 9))
+        np.save("y.npy", noise(5, 5, 5))
+        arrays = {"weight": noise(1, 1, 3, 3, 3)}
+        words = ("x.npy", "--target", "y.npy", "--weights", "start.npz", "-o", "w.npz", "--overwrite")
+        Path("start.npz").write_bytes(npz(arrays, {"stride": [2, 2, 2], "padding_mode": "circular"}))
+        fit(*words)
+        layer = load("w.npz").layer
+        assert (layer["stride"], layer["padding"], layer["padding_mode"]) == ([2, 2, 2], [1, 1, 1], "circular")
+        Path("start.npz").write_bytes(npz(arrays, {"stride": [2, 2, 2], "padding_mode": "renormalize"}))
+        refused = run("fit", *words)
+        assert (refused.code, "no weights are fitted so" in refused.err) == (2, True), refused.err
+
     @pytest.mark.parametrize("output", ("w.npy", "w.nii.gz", "w.npz", "w.safetensors"))
     def test_the_command_it_prints_applies_the_weights(self, blurred, output):
         if output.endswith(".safetensors"):
@@ -555,6 +583,15 @@ class TestFiles:
         assert Path("w.npz").read_bytes() == b"mine"
         ok(*words, "--overwrite")
         assert weights()[0].shape == (1, 1, 3, 3, 3)
+
+
+def test_adam_counts_the_memory_of_its_weights(folder):
+    np.save("x.npy", noise(64, 7, 7, 7))
+    np.save("y.npy", noise(64, 7, 7, 7, seed=1))
+    words = ("fit", "x.npy", "--target", "y.npy", "-o", "w.npz", "--solver", "adam", "--dry-run", "--report", "-", "-q")
+    small, large = (json.loads(ok(*words, "--borders", "--kernel-size", size).out)["plan"] for size in (1, 7))
+    adam = 4 * 5 * 64 * 64 * (7**3 - 1)  # weights, gradients, two moments, the best
+    assert large["peak_bytes"] - small["peak_bytes"] > adam
 
 
 @pytest.mark.parametrize(("solver", "limit"), (("exact", 160), ("adam", 330), ("cg", 345)))
