@@ -86,6 +86,7 @@ def _added(work: Work) -> Sums:
     total = sum(_voxels(sets[which], number) for which, number in tiles)
     voxels = sum(_voxels(sets[which], number) for which, number in tiles[:done])
     state, saved = (both, done), time.monotonic()
+    work.observe(Progress(voxels, total))
     try:
         for (which, number), found in zip(tiles[done:], _equations(work, tiles[done:]), strict=True):
             (training, validation), done = state

@@ -112,6 +112,7 @@ def _pass(work: Work, compute: Callable[[ConvProblem, Samples], Result]) -> Iter
     """Yield what is computed of each tile in turn, several threads working ahead."""
     tiles, done = work.training, 0
     total = sum(place.region.voxels for place in tiles.places)
+    work.observe(Progress(done, total))
 
     def of(number: int, scratch: Scratch) -> Result:
         example, problem = tiles.read(number), plain(tiles.problems[tiles.places[number].pair])

@@ -235,6 +235,13 @@ class TestExact:
         fit("x.npy", "--target", "y.npy", "-o", "w.npz", "--kernel-size", "5", "--l2", "1", "--report", "r.json")
         assert json.loads(Path("r.json").read_text())["fit"]["solver"] == "cg"
 
+    @pytest.mark.parametrize("solver", ("exact", "cg"))
+    def test_one_tile_is_timed_from_its_start(self, blurred, solver):
+        words = ("scan.nii.gz", "--target", "blurred.nii.gz", "-o", "w.npz", "--kernel-size", "3", "--l2", "1")
+        told = ok("fit", *words, "--solver", solver, "--progress", "log").err
+        assert "100 % of" in told
+        assert "not known yet" not in told
+
     def test_a_constant_scan_determines_nothing_and_that_is_said(self, folder):
         np.save("x.npy", np.ones((6, 6, 6), np.float32))
         np.save("y.npy", np.ones((6, 6, 6), np.float32))
