@@ -41,6 +41,8 @@ class Layer:
     """What the report says of a named kernel."""
     warnings: tuple[str, ...] = ()
     """What is to be said of the kernel."""
+    drawn: bool = False
+    """Whether the weights are random."""
 
     @property
     def filters(self) -> list[Filters]:
@@ -176,7 +178,7 @@ def _seeded(settings: Settings, channels: int, dtype: np.dtype[Any]) -> Layer:
         dtype=dtype,
     )
     bias = None if start.bias is None else start.bias.data
-    return _layer(settings, start.weight.data, bias, in_channels, 0, "zeros")
+    return replace(_layer(settings, start.weight.data, bias, in_channels, 0, "zeros"), drawn=True)
 
 
 def _layer(

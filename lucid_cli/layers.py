@@ -20,7 +20,7 @@ from lucid_cli.settings import Settings
 from lucid_cli.weights import stack_in
 from lucid_core.compute import Filters
 from lucid_core.elementwise import OPERATIONS, Operation
-from lucid_core.errors import ArgumentError, LucidError, ShapeError
+from lucid_core.errors import ArgumentError, InputError, LucidError, ShapeError
 from lucid_core.kernels import kernels
 from lucid_core.normalization import Normalization
 from lucid_core.problem import ConvProblem
@@ -132,7 +132,9 @@ def any_recipe(settings: Settings) -> Recipe | LayersRecipe:
     """Return the recipe of the one layer, or of the list of layers, that the settings or their file of weights say."""
     if settings.layers is None and settings.weights is not None and settings.kernel is None:
         layers = stack_in(settings.weights)
-        settings = settings if layers is None else replace(settings, layers=tuple(layers), weights=None)
+        if layers is not None:
+            _check_stack(settings.weights, layers)
+            settings = replace(settings, layers=tuple(layers), weights=None)
     if settings.layers is None:
         return recipe(settings)
     entries, mistakes = read_entries(settings.layers)
@@ -143,6 +145,13 @@ def any_recipe(settings: Settings) -> Recipe | LayersRecipe:
         for number, entry in enumerate(entries, start=1)
     )
     return LayersRecipe(settings, parts)
+
+
+def _check_stack(weights: str, layers: Sequence[Any]) -> None:
+    """Raise `InputError` where the layers that a file of weights says are no legal list."""
+    entries, mistakes = read_entries(layers)
+    for text in (*entry_mistakes(entries), *(mistake.text for mistake in mistakes)):
+        raise InputError(f"weights {weights}: what it says of its layers is not legal: {text}")
 
 
 def read_entries(entries: Sequence[Any]) -> tuple[list[Operation | Settings], list[Mistake]]:
@@ -178,6 +187,11 @@ def list_mistakes(settings: Settings, entries: Sequence[Operation | Settings]) -
         yield "--nan renormalize is for one convolution; with layers, run that one by itself first"
     if settings.mask is not None and settings.normalize is None:
         yield "--mask normalises one convolution; with layers it only says where --normalize takes its statistics"
+    yield from entry_mistakes(entries)
+
+
+def entry_mistakes(entries: Sequence[Operation | Settings]) -> Iterator[str]:
+    """Yield what is wrong with the number and the kinds of the layers of a list."""
     if len(entries) > MOST_LAYERS:
         yield f"layers: {len(entries)} of them; legal: at most {MOST_LAYERS}"
     if all(isinstance(entry, Operation) for entry in entries):

@@ -1,5 +1,6 @@
 """The options of `fit`: what is learned, from what, and how; and its options that take all the words that follow."""
 
+import itertools
 from collections.abc import Iterator
 
 import click
@@ -151,15 +152,22 @@ class SpreadingCommand(SectionedCommand):
     """A command some of whose options take all the words that follow, up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Write the option before each of its words."""
+        """Write the option before each of its words; raise `BadOptionUsage` for one without."""
+        for word, following in itertools.pairwise([*args, "--"]):
+            if word in SPREADING and _is_option(following) and not ctx.resilient_parsing:
+                raise click.BadOptionUsage(word, f"Option '{word}' requires an argument.", ctx)
         return super().parse_args(ctx, list(_spread(args)))
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"
 
 
 def _spread(args: list[str]) -> Iterator[str]:
     """Yield arguments as click takes them: an option before each of its words."""
     spreading, plain = "", False
     for word in args:
-        if plain or (not word.startswith("-") or word == "-"):
+        if plain or not _is_option(word):
             yield from (spreading, word) if spreading and not plain else (word,)
         elif word in SPREADING:
             spreading = word

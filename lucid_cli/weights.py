@@ -75,11 +75,15 @@ def stack_in(text: str) -> list[Any] | None:
         return None
     check_input(path, from_yaml=True)
     with opened(path) as arrays:
-        layers = arrays.layer.get("layers")
+        layers, others = arrays.layer.get("layers"), sorted(arrays.layer.keys() - {"layers"})
     if layers is None:
         return None
     if not isinstance(layers, list):
         raise InputError(f"weights {path}: what it says of its layers is no list; write the file anew")
+    if others:
+        raise InputError(
+            f"weights {path}: {others[0]!r} stands beside its layers; write it in the layer that it is for"
+        )
     return [_entry(path, entry) for entry in layers]
 
 

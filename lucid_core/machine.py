@@ -11,6 +11,9 @@ import platform
 import re
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -154,9 +157,22 @@ def processor() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
+_chosen_cores: ContextVar[int | None] = ContextVar("chosen_cores", default=None)
+
+
 def cores() -> int:
-    """Return the cores this process may use: the least of `core_limits`."""
-    return max(1, min(core_limits().values()))
+    """Return the cores this process may use: those of `using_cores`, else the least of `core_limits`."""
+    return _chosen_cores.get() or max(1, min(core_limits().values()))
+
+
+@contextmanager
+def using_cores(count: int) -> Iterator[None]:
+    """Let `cores` be so many, for what is computed within without saying how many threads it takes."""
+    token = _chosen_cores.set(count)
+    try:
+        yield
+    finally:
+        _chosen_cores.reset(token)
 
 
 def core_limits() -> dict[str, int]:

@@ -3,7 +3,7 @@
 import os
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lucid_cli.budget import check_disk
@@ -34,6 +34,7 @@ from lucid_core.arguments import triple
 from lucid_core.errors import ArgumentError, OutputError
 from lucid_core.fitting.constraints import checked
 from lucid_core.optional import require
+from lucid_core.turns import WAITING
 
 SOLVERS = {"exact": fit_exactly, "cg": fit_by_iterations, "adam": fit_by_adam}
 MOST_TERMS = 4096
@@ -77,6 +78,16 @@ def fit(inputs: tuple[str, ...], settings: FitSettings, config: str | None) -> i
     return 0
 
 
+def _unvalidated(job: Job, fitted: Fitted) -> tuple[str, ...]:
+    """Return a warning where a validation was asked for, or tiles are held out for one, and no voxel counts in it."""
+    if fitted.validation is not None or not (job.settings.validation or len(job.validation)):
+        return ()
+    return (
+        f"nothing is validated: no voxel counts in {len(job.validation)} tiles to validate with, beside "
+        f"{len(job.training)} to learn from; use a smaller --tile, or another --seed",
+    )
+
+
 def _tell(settings: FitSettings, text: str) -> None:
     if not settings.quiet:
         say(text)
@@ -106,8 +117,8 @@ def prepare(inputs: tuple[str, ...], settings: FitSettings, config: str | None, 
     readers = Readers(pairs, final.parent)
     stack.enter_context(closing(readers))
     training, validation = (Tiles(problems, readers, part, dtype) for part in split(places, share, settings.seed or 0))
-    memory = _memory(settings, model, training, pairs, solver)
-    _check_disk(final.parent, pairs, _open_at_once(solver))
+    memory = _memory(settings, model, Tiles(problems, readers, places, dtype), pairs, solver)
+    _check_disk(final.parent, pairs, _open_at_once(settings, solver))
     return Job(settings, pairs, model, final, suffix, pages, training, validation, memory, solver, tuple(warnings))
 
 
@@ -153,19 +164,21 @@ def _targets(settings: FitSettings, pairs: list[Pair], config: str | None) -> tu
     return final, pages
 
 
-def _open_at_once(solver: str) -> int:
-    """Return how many pairs are open at the same time."""
-    return 1 if solver == "exact" else MOST_OPEN
+def _open_at_once(settings: FitSettings, solver: str) -> int:
+    """Return how many pairs are open at the same time: an exact solution closes them behind those in work."""
+    threads = settings.threads or machine.cores()
+    return min(MOST_OPEN, WAITING * threads + 1) if solver == "exact" else MOST_OPEN
 
 
-def _memory(settings: FitSettings, model: Model, training: Tiles, pairs: list[Pair], solver: str) -> Memory:
-    """Return the threads that keep the limit, and what they take."""
+def _memory(settings: FitSettings, model: Model, tiles: Tiles, pairs: list[Pair], solver: str) -> Memory:
+    """Return the threads that keep the limit, and what they take for tiles of all pairs."""
     open_pairs = sorted((sum(one.memory for one in pair.readings) for pair in pairs), reverse=True)
-    readers = sum(open_pairs[: _open_at_once(solver)])
+    readers = sum(open_pairs[: _open_at_once(settings, solver)])
     if solver == "adam":
-        return within(settings, readers + bytes_of_step(model, training, settings.batch_size or 1), 0, compiles=True)
-    fixed, each = bytes_of_sums(training) if solver == "exact" else bytes_of_passes(training)
-    return within(settings, readers + fixed, each, compiles=solver == "cg")
+        fixed, each = bytes_of_step(model, tiles, settings.batch_size or 1)
+    else:
+        fixed, each = bytes_of_sums(tiles) if solver == "exact" else bytes_of_passes(tiles)
+    return within(settings, readers + fixed, each, compiles=solver != "exact")
 
 
 def _check_disk(folder: Path, pairs: list[Pair], at_once: int) -> None:
@@ -203,7 +216,7 @@ def run(job: Job) -> Fitted:
         replacement.commit()
         if checkpoint is not None:
             checkpoint.remove()
-    return fitted
+    return replace(fitted, warnings=(*fitted.warnings, *_unvalidated(job, fitted)))
 
 
 def _hashes(job: Job) -> dict[str, str]:

@@ -12,9 +12,12 @@ import numpy.typing as npt
 from lucid_cli.fitting.model import Model
 from lucid_cli.fitting.tiles import MOST_OPEN, Tiles
 from lucid_cli.fitting.work import Fitted, Work
+from lucid_core import machine
 from lucid_core.events import Progress as Event
 from lucid_core.fitting.scaling import ScaledExamples, Scaling, scaling_for
 from lucid_core.fitting.train import Choices, Epoch, Progress, begin, evaluate, train
+from lucid_core.planner import plan
+from lucid_core.problem import ConvProblem
 from lucid_core.turns import WAITING
 
 PATIENCE = 10
@@ -23,24 +26,44 @@ READERS = 2
 """Threads that read tiles ahead."""
 ACTIVATIONS = 4
 """Arrays of the size of every layer's output that a step holds: the value, its gradient, and what computes them."""
+WEIGHT_COPIES = 12
+"""Arrays of the size of all weights: them, their gradients, what Adam keeps and computes, the best, a checkpoint."""
 
 
-def bytes_of_step(model: Model, tiles: Tiles, batch_size: int) -> int:
-    """Return the memory of one step: the tiles of a batch, and for one of them ACTIVATIONS of every layer's output."""
-    place = max(tiles.places, key=lambda one: one.region.voxels)
+def bytes_of_step(model: Model, tiles: Tiles, batch_size: int) -> tuple[int, int]:
+    """Return the memory of one step, and that of each thread beside it.
+
+    A step holds the tiles of a batch and those that are read ahead, for one of them the outputs of every layer, and
+    all weights.
+    """
+    place = tiles.largest
     problem = tiles.problems[place.pair]
     whole = model.problem((1, problem.in_channels, *problem.input_region(place.region).shape))
     layers = len(model.parts) / len(whole.problems)
     values = sum(math.prod(one.out_shape) for one in whole.problems) * math.ceil(layers)
-    return (batch_size + READERS * WAITING) * tiles.block_bytes() + ACTIVATIONS * values * tiles.dtype.itemsize
+    weights = sum(one.parameters for one in whole.problems)
+    held = (batch_size + READERS * (WAITING + 1)) * tiles.block_bytes()
+    fixed = held + (ACTIVATIONS * values + WEIGHT_COPIES * weights) * tiles.dtype.itemsize
+    return fixed, max(map(_bytes_of_layer, whole.problems))
+
+
+def _bytes_of_layer(problem: ConvProblem) -> int:
+    """Return what a thread takes that computes a layer, or a part of its gradient, whose sums are of float64."""
+    memory = plan(problem, threads=1).memory
+    return memory.peak_bytes - memory.process + (WAITING + 1) * 8 * problem.parameters
 
 
 def fit_by_adam(work: Work) -> Fitted:
     """Train until the epochs are over, or none of the last `--patience` was better; take the best weights."""
+    with machine.using_cores(work.memory.threads):
+        return _fit(work)
+
+
+def _fit(work: Work) -> Fitted:
     settings, module = work.settings, work.model.module()
     constraints = settings.constraint
     scaling = scaling_for(module, work.training, constraints, READERS)
-    scaling.applied(module)
+    scaling.applied(module, work.model.drawn)
     choices = Choices(
         scaling.loss(settings.loss),
         scaling.ridges(module, settings.loss, settings.l2),
@@ -57,6 +80,7 @@ def fit_by_adam(work: Work) -> Fitted:
     assert best is not None
     module.load_state_dict(progress.best)
     training = evaluate(module, ScaledExamples(work.training, scaling), choices.loss, threads=READERS)
+    assert training is not None
     scaling.undone(module)
     curve = [_in_units(one, unit) for one in progress.epochs]
     facts = {

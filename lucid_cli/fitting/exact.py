@@ -32,7 +32,7 @@ ILL_CONDITIONED = 1e12
 
 def bytes_of_sums(tiles: Tiles) -> tuple[int, int]:
     """Return the memory of the sums and what solves them, and that of each thread."""
-    place = max(tiles.places, key=lambda one: one.region.voxels)
+    place = tiles.largest
     problem = plain(tiles.problems[place.pair])
     sums = equations_bytes(problem)
     return SUMS * sums + solving_bytes(problem), tiles.block_bytes() + workspace(
@@ -86,6 +86,7 @@ def _added(work: Work) -> Sums:
     total = sum(_voxels(sets[which], number) for which, number in tiles)
     voxels = sum(_voxels(sets[which], number) for which, number in tiles[:done])
     state, saved = (both, done), time.monotonic()
+    work.observe(Progress(voxels, total))
     try:
         for (which, number), found in zip(tiles[done:], _equations(work, tiles[done:]), strict=True):
             (training, validation), done = state

@@ -37,7 +37,7 @@ WEIGHT_COPIES = 12
 
 def bytes_of_passes(tiles: Tiles) -> tuple[int, int]:
     """Return the memory of an iteration, and that of each thread."""
-    place = max(tiles.places, key=lambda one: one.region.voxels)
+    place = tiles.largest
     problem = plain(tiles.problems[place.pair])
     weight = 8 * problem.out_channels * problem.terms
     each = tiles.block_bytes() + workspace(problem, place.region.shape) + WAITING * weight
@@ -62,7 +62,7 @@ def fit_by_iterations(work: Work) -> Fitted:
     dtype = layer.weight.dtype
     bias = None if solution.bias is None else solution.bias.astype(dtype)
     model = Model(replace(layer, weight=solution.weight.astype(dtype), bias=bias))
-    checked = evaluate(model.module(), work.validation, mse) if len(work.validation) else None
+    checked = evaluate(model.module(), work.validation, mse)
     facts = {
         "voxels": equations.count,
         "left_out": equations.left_out,
@@ -112,6 +112,7 @@ def _pass(work: Work, compute: Callable[[ConvProblem, Samples], Result]) -> Iter
     """Yield what is computed of each tile in turn, several threads working ahead."""
     tiles, done = work.training, 0
     total = sum(place.region.voxels for place in tiles.places)
+    work.observe(Progress(done, total))
 
     def of(number: int, scratch: Scratch) -> Result:
         example, problem = tiles.read(number), plain(tiles.problems[tiles.places[number].pair])

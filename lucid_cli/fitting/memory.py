@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lucid_cli.budget import LATER_BYTES, memory_limit
 from lucid_cli.fitting.settings import FitSettings
 from lucid_core import compiled, machine
+from lucid_core.cutting import SPARE_BYTES
 from lucid_core.errors import LimitError
 from lucid_core.plan import COMPILER_BYTES, PROCESS_BYTES
 from lucid_core.units import format_bytes
@@ -39,7 +40,7 @@ def within(settings: FitSettings, fixed: int, each: int, *, compiles: bool) -> M
         raise LimitError(
             f"this needs at least {format_bytes(peak)} of memory ({part}: {format_bytes(size)}), but "
             f"{format_bytes(limit)} may be taken; a smaller --tile takes less, or allow --max-memory "
-            f"{(peak >> 20) + 1}MiB",
+            f"{(peak + SPARE_BYTES >> 20) + 1}MiB",
             peak,
         )
     return Memory(threads, peak, limit)

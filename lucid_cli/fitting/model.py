@@ -49,6 +49,11 @@ class Model:
         first, *others = self.parts
         return first if isinstance(first, Layer) and not others and first.kernel is None else None
 
+    @property
+    def drawn(self) -> frozenset[int]:
+        """The numbers of the layers that begin with random weights."""
+        return frozenset(n for n, part in enumerate(self.parts) if isinstance(part, Layer) and part.drawn)
+
     def problem(self, shape: Shape5) -> Problem:
         """Join it with an input of shape (N, C, D, H, W)."""
         return self.layer.problem(shape)
@@ -172,14 +177,14 @@ def _completed(settings: FitSettings, first: Pair) -> FitSettings:
     seed = settings.seed if settings.weights is None else None
     completed = replace(settings, out_channels=settings.out_channels or first.target.shape[1], seed=seed)
     started = load(settings.weights) if settings.weights is not None else None
-    if settings.padding is not None or (started is not None and "padding" in started.layer):
+    said = {} if started is None else started.layer
+    if settings.padding is not None or "padding" in said:
         return completed
-    size = settings.kernel_size if started is None else started.weight.shape[2:]
-    stride, dilation = (settings.stride or 1), (settings.dilation or 1)
-    padding = _padding(
-        triple("kernel_size", size, 1), triple("stride", stride, 1), triple("dilation", dilation, 1), first
-    )
-    mode = settings.padding_mode or ("zeros" if padding == 0 else REPLICATE)
+    kernel = triple("kernel_size", settings.kernel_size if started is None else started.weight.shape[2:], 1)
+    stride = triple("stride", settings.stride or said.get("stride", 1), 1)
+    dilation = triple("dilation", settings.dilation or said.get("dilation", 1), 1)
+    padding = _padding(kernel, stride, dilation, first)
+    mode = settings.padding_mode or said.get("padding_mode") or ("zeros" if padding == 0 else REPLICATE)
     return replace(completed, padding=padding, padding_mode=mode)
 
 

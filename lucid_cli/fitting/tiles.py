@@ -100,6 +100,11 @@ class Tiles:
             counted = np.abs(voxels[0]) > 0
         return Example(block, target, counted)
 
+    @property
+    def largest(self) -> Place:
+        """The place of most voxels."""
+        return max(self.places, key=lambda one: one.region.voxels)
+
     def block_bytes(self) -> int:
         """Return the memory of the largest example."""
         return max(

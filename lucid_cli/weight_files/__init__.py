@@ -19,6 +19,8 @@ Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 LAYER = "lucid-conv3d"
 """Where a file may say, as JSON, of what layer or layers its weights are."""
+MOST_LAYER_BYTES = 1 << 16
+"""What a file says of its layers is refused where it is longer: 64 of them take some 12 KiB."""
 MOST_BYTES = 1 << 30
 """Weights larger than this are refused before they are read."""
 SURE_BYTES, MOST_RATIO = 1 << 24, 100
@@ -65,7 +67,12 @@ class ArrayFile:
 
 
 def _layer(text: str | None) -> Mapping[str, Any]:
-    found = json.loads(text) if text else {}
+    if text and len(text) > MOST_LAYER_BYTES:
+        raise ValueError(f"what it says of its layer is longer than {MOST_LAYER_BYTES} bytes")
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"what it says of its layer is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise TypeError(f"what it says of its layer is no mapping: {text!r:.60}")
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from lucid_cli.formats.npy import MOST_HEADER_BYTES
 from lucid_cli.talk import silent
-from lucid_cli.weight_files import LAYER, Array, ArrayFile, Shape, check_members, check_size
+from lucid_cli.weight_files import LAYER, MOST_LAYER_BYTES, Array, ArrayFile, Shape, check_members, check_size
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def _layer(archive: zipfile.ZipFile) -> str | None:
     if f"{LAYER}.json" not in archive.namelist():
         return None
     with archive.open(f"{LAYER}.json") as member:
-        return member.read(MOST_HEADER_BYTES).decode()
+        return member.read(MOST_LAYER_BYTES + 1).decode()
 
 
 def _shape(member: IO[bytes]) -> Shape:

@@ -5,6 +5,7 @@ With x = ox + fx x' and y = oy + fy y', a first convolution of w and b sees w fx
 w / fy and (b - oy) / fy, so that nothing but the units changes.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,12 +29,15 @@ class Scaling:
     y_offset: float = 0.0
     y_factor: float = 1.0
 
-    def applied(self, model: Sequential) -> None:
-        """Change the weights of a model to those for scaled inputs and targets."""
+    def applied(self, model: Sequential, drawn: Collection[int] = ()) -> None:
+        """Change the weights of a model to those for scaled inputs and targets.
+
+        The layers of the numbers `drawn` begin with random weights: as they are, they suit what is scaled.
+        """
         first, last = model[0], model[-1]
-        if isinstance(first, Conv3d) and (self.x_offset, self.x_factor) != (0, 1):
+        if isinstance(first, Conv3d) and 0 not in drawn and (self.x_offset, self.x_factor) != (0, 1):
             _change(first, self.x_factor, shift=self.x_offset)
-        if isinstance(last, Conv3d) and (self.y_offset, self.y_factor) != (0, 1):
+        if isinstance(last, Conv3d) and len(model) - 1 not in drawn and (self.y_offset, self.y_factor) != (0, 1):
             _change(last, 1 / self.y_factor, offset=-self.y_offset, bias_factor=1 / self.y_factor)
 
     def undone(self, model: Sequential) -> None:

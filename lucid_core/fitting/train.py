@@ -46,7 +46,7 @@ class Epoch:
     training: float
     """Loss, as it was at each step, over all voxels of the epoch."""
     validation: float | None
-    """Loss after the epoch, over all voxels to validate with; None where there are none."""
+    """Loss after the epoch, over all voxels to validate with; None where none of them counts."""
 
     @property
     def judged(self) -> float:
@@ -110,8 +110,7 @@ def train(
             total, count = total + step_total, count + step_count
             observe(len(batch))
         loss = _mean(total, count, number)
-        checked = evaluate(progress.model, validation, choices.loss, observe, threads) if len(validation) else None
-        epoch = Epoch(number, loss, checked)
+        epoch = Epoch(number, loss, evaluate(progress.model, validation, choices.loss, observe, threads))
         progress.epochs.append(epoch)
         if progress.best_epoch is epoch:
             progress.best = progress.model.state_dict()
@@ -132,8 +131,8 @@ def evaluate(
     loss: LossFunction,
     observe: Callable[[int], None] = lambda _: None,
     threads: int = 1,
-) -> float:
-    """Return the mean loss over all voxels that count, NaN where none does; `threads` read ahead."""
+) -> float | None:
+    """Return the mean loss over all voxels that count, None where none does; `threads` read ahead."""
     total, count = 0.0, 0
     for example in in_order(examples, range(len(examples)), threads):
         out = model.forward(example.block[np.newaxis])[0]
@@ -141,7 +140,7 @@ def evaluate(
         if found is not None:
             total, count = total + found[0].value, count + found[1]
         observe(1)
-    return total / count if count else math.nan
+    return total / count if count else None
 
 
 def _step(progress: Progress, batch: Sequence[Example], choices: Choices) -> tuple[float, int]:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from lucid_cli.weight_saving import npz
 from lucid_cli.weights import load
+from lucid_core import machine
+from lucid_core.planner import plan
 from tests.cli.conftest import contents, finished, make_nifti, make_volume, noise, ok, program, run
 from tests.reference import conv3d as oracle
 
@@ -232,6 +235,13 @@ class TestExact:
         fit("x.npy", "--target", "y.npy", "-o", "w.npz", "--kernel-size", "5", "--l2", "1", "--report", "r.json")
         assert json.loads(Path("r.json").read_text())["fit"]["solver"] == "cg"
 
+    @pytest.mark.parametrize("solver", ("exact", "cg"))
+    def test_one_tile_is_timed_from_its_start(self, blurred, solver):
+        words = ("scan.nii.gz", "--target", "blurred.nii.gz", "-o", "w.npz", "--kernel-size", "3", "--l2", "1")
+        told = ok("fit", *words, "--solver", solver, "--progress", "log").err
+        assert "100 % of" in told
+        assert "not known yet" not in told
+
     def test_a_constant_scan_determines_nothing_and_that_is_said(self, folder):
         np.save("x.npy", np.ones((6, 6, 6), np.float32))
         np.save("y.npy", np.ones((6, 6, 6), np.float32))
@@ -278,6 +288,21 @@ class TestAdam:
         losses = [one["validation"] for one in trained["curve"]]
         assert trained["best_epoch"] == 1 + losses.index(min(losses))
 
+    @pytest.mark.parametrize("loss", ("mse", "l1", "huber"))
+    def test_units_and_offsets_of_the_scans_cost_no_epochs(self, folder, loss):
+        x = smooth(16, 17, 18)
+        y = scipy.ndimage.uniform_filter(x, (1, 3, 1))
+        words = ("--kernel-size", "1,3,1", "--solver", "adam", "--loss", loss, "--epochs", "12", "--tile", "6")
+        words += ("--learning-rate", "0.03")
+        found = []
+        for factor, offset in ((1, 0), (100, 1e5)):
+            np.save("x.npy", factor * (x - 100) / 40 + offset)
+            np.save("y.npy", factor * (y - 100) / 40 - offset)
+            fit("x.npy", "--target", "y.npy", "-o", "w.npz", *words, "--overwrite", "--report", "r.json")
+            found.append(json.loads(Path("r.json").read_text())["fit"]["training"]["loss"])
+        assert found[0] < {"mse": 0.01, "l1": 0.02, "huber": 0.01}[loss]
+        assert found[1] < {"mse": 100, "l1": 2, "huber": 2}[loss]
+
     def test_a_stack_is_learned_saved_and_applied_as_one(self, blurred):
         result = ok(
             *self.WORDS[:4], *self.WORDS[5:], "-o", "net.npz", *self.STACK, "--epochs", "20", "--report", "r.json"
@@ -296,6 +321,18 @@ class TestAdam:
         ok(*self.WORDS, "-o", "net.npz", "--layers", layers, "--epochs", "2")
         ok("kernel", "save", "gaussian", "--sigma", "1vox", "-o", "g.npy")
         np.testing.assert_allclose(load("net.npz:0").weight[0, 0], np.load("g.npy"), atol=1e-7)
+
+    def test_it_computes_with_as_many_threads_as_are_said(self, blurred, monkeypatch):
+        taken = set()
+
+        def watched(*args, **options):
+            taken.add(machine.cores())
+            return plan(*args, **options)
+
+        monkeypatch.setattr("lucid_core.functional.plan", watched)
+        for threads in ("1", "3"):
+            ok(*self.WORDS, "-o", f"{threads}.npz", *self.STACK, "--epochs", "1", "-j", threads)
+        assert taken == {1, 3}
 
     def test_threads_change_no_bit_and_the_seed_all(self, blurred):
         for name, options in (("a", ("-j", "1")), ("b", ("-j", "2")), ("c", ("--seed", "1"))):
@@ -378,6 +415,23 @@ class TestAdam:
         fit("x.npy", "--target", "y.npy", "--mask", "m.npy", "-o", "w.npz", *options, "--patience", "40")
         assert weights()[0].item() == pytest.approx(3, abs=0.02)
 
+    def test_an_epoch_is_judged_by_its_training_where_nothing_counts_to_validate_with(self, folder):
+        x, inside = smooth(8, 8, 16), np.zeros((8, 8, 16), np.uint8)
+        inside[:, :, :8] = 1
+        for name, volume in (("x.npy", x), ("y.npy", 3 * x), ("m.npy", inside)):
+            np.save(name, volume)
+        words = ("fit", "x.npy", "--target", "y.npy", "--mask", "m.npy", "--kernel-size", "1", "--tile", "8")
+        codes = []
+        for solver, seed in itertools.product(("adam", "exact", "cg"), range(3)):
+            options = ("-o", "w.npz", "--solver", solver, "--seed", seed, "--epochs", "12", "--report", "r.json")
+            result = run(*words, *options, "--validation", "0.5", "--overwrite")
+            codes.append(result.code)
+            assert result.code == 0 or "no voxel counts" in result.err
+            if result.code == 0:
+                assert "Warning: nothing is validated" in result.err
+                assert solver != "adam" or json.loads(Path("r.json").read_text())["fit"]["best_epoch"] == 12
+        assert 0 in codes[:3]
+
     def test_constraints_are_kept(self, blurred):
         said = ("--constraint", "nonnegative", "--constraint", "sum1", "--constraint", "symmetric")
         ok(*self.WORDS, "-o", "w.npy", "--kernel-size", "3", "--solver", "adam", "--no-bias", "--epochs", "30", *said)
@@ -405,6 +459,19 @@ class TestAdam:
 
 class TestFiles:
     """Formats, reports, and what the command line takes and refuses."""
+
+    def test_what_a_file_says_of_its_layer_holds(self, folder):
+        np.save("x.npy", noise(9, 9, 9))
+        np.save("y.npy", noise(5, 5, 5))
+        arrays = {"weight": noise(1, 1, 3, 3, 3)}
+        words = ("x.npy", "--target", "y.npy", "--weights", "start.npz", "-o", "w.npz", "--overwrite")
+        Path("start.npz").write_bytes(npz(arrays, {"stride": [2, 2, 2], "padding_mode": "circular"}))
+        fit(*words)
+        layer = load("w.npz").layer
+        assert (layer["stride"], layer["padding"], layer["padding_mode"]) == ([2, 2, 2], [1, 1, 1], "circular")
+        Path("start.npz").write_bytes(npz(arrays, {"stride": [2, 2, 2], "padding_mode": "renormalize"}))
+        refused = run("fit", *words)
+        assert (refused.code, "no weights are fitted so" in refused.err) == (2, True), refused.err
 
     @pytest.mark.parametrize("output", ("w.npy", "w.nii.gz", "w.npz", "w.safetensors"))
     def test_the_command_it_prints_applies_the_weights(self, blurred, output):
@@ -470,6 +537,8 @@ class TestFiles:
             ("--target blurred.nii.gz scan.nii.gz -o w.npz --kernel-size 3", 2, "no INPUT is given"),
             ("scan.nii.gz --target blurred.nii.gz --kernel-size 3", 2, "no output is given"),
             ("scan.nii.gz --target blurred.nii.gz -o w.npz", 2, "give --kernel-size"),
+            ("scan.nii.gz --target blurred.nii.gz -o w.npz --kernel-size 3 --mask", 2, "'--mask' requires an argument"),
+            ("scan.nii.gz --target blurred.nii.gz --mask -o w.npz --kernel-size 3", 2, "'--mask' requires an argument"),
             ("scan.nii.gz --target blurred.nii.gz -o w.txt --kernel-size 3", 2, "no format for weights"),
             ("scan.nii.gz --target blurred.nii.gz -o w.npy --kernel-size 3", 2, "no place for a bias"),
             ("scan.nii.gz --target blurred.nii.gz -o scan.nii.gz --no-bias --kernel-size 3 --overwrite", 4, "input"),
@@ -521,6 +590,15 @@ class TestFiles:
         assert Path("w.npz").read_bytes() == b"mine"
         ok(*words, "--overwrite")
         assert weights()[0].shape == (1, 1, 3, 3, 3)
+
+
+def test_adam_counts_the_memory_of_its_weights(folder):
+    np.save("x.npy", noise(64, 7, 7, 7))
+    np.save("y.npy", noise(64, 7, 7, 7, seed=1))
+    words = ("fit", "x.npy", "--target", "y.npy", "-o", "w.npz", "--solver", "adam", "--dry-run", "--report", "-", "-q")
+    small, large = (json.loads(ok(*words, "--borders", "--kernel-size", size).out)["plan"] for size in (1, 7))
+    adam = 4 * 5 * 64 * 64 * (7**3 - 1)  # weights, gradients, two moments, the best
+    assert large["peak_bytes"] - small["peak_bytes"] > adam
 
 
 @pytest.mark.parametrize(("solver", "limit"), (("exact", 160), ("adam", 330), ("cg", 345)))
