@@ -207,6 +207,7 @@ def run(job: Job) -> Fitted:
                     epochs.tell,
                 )
                 fitted = SOLVERS[job.solver](work)
+            job.training.readers.finish()
         except BaseException as error:
             if checkpoint is not None and checkpoint.kept:
                 error.add_note("What is learned so far is kept: run again with --resume to go on.")
@@ -251,6 +252,7 @@ def _outcome(job: Job, fitted: Fitted | None, seconds: float) -> Outcome:
         tuple(options_of(model, job.suffix)),
         seconds,
         machine.peak_resident_bytes(),
+        job.warnings + (fitted.warnings if fitted else ()),
     )
 
 

@@ -137,7 +137,7 @@ def _close_what_is_done(tiles: Tiles, number: int) -> None:
     """Close the files of a pair behind its last tile."""
     pair = tiles.places[number].pair
     if number + 1 == len(tiles) or tiles.places[number + 1].pair != pair:
-        tiles.readers.close(pair)
+        tiles.readers.finish(pair)
 
 
 def _save(work: Work, both: Sums, done: int) -> None:

@@ -54,7 +54,7 @@ def page(outcome: Outcome) -> str:
     body = [f'<pre class="command">{escaped(shlex.join(["lucid-conv3d", *sys.argv[1:]]))}</pre>']
     fitted = outcome.fitted
     assert fitted is not None
-    body += [f'<p class="warning">{escaped(warning)}</p>' for warning in fitted.warnings]
+    body += [f'<p class="warning">{escaped(warning)}</p>' for warning in outcome.warnings]
     body.append(pairs(outcome.rows()))
     if fitted.curve:
         drawn = curve(fitted, outcome.settings.loss, PAGE_DPI)

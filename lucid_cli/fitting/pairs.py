@@ -36,9 +36,8 @@ class Volume:
         """Shape (N, C, D, H, W)."""
         return five_shape(self.info.shape, self.roles)
 
-    def open(self, stack: ExitStack, spool_folder: Path) -> VolumeReader:
-        """Return a reader of any region; a compressed stream is unpacked into a temporary file. `stack` closes it."""
-        source = opened(self.spec, stack)
+    def reader(self, source: Source, spool_folder: Path) -> VolumeReader:
+        """Return a reader of any region of the open file; a compressed stream is unpacked into a temporary file."""
         return source.reader(self.roles, reading(source, self.roles), spool_folder)
 
 

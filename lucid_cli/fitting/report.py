@@ -42,6 +42,8 @@ class Outcome:
     """Options of `apply` that go with the file."""
     seconds: float
     peak_rss_bytes: int
+    warnings: tuple[str, ...]
+    """Of the headers, and of what was learned."""
 
     @property
     def command(self) -> str:
@@ -58,6 +60,7 @@ class Outcome:
             "layer": described(self.model.layer, self.problem),
             "pairs": [_pair_json(pair) for pair in self.pairs],
             "fit": self._fit_json(),
+            "warnings": list(self.warnings),
             "output": {"path": self.output, "apply": self.command},
             "plan": dict(vars(self.memory)),
             "seconds": self.seconds,

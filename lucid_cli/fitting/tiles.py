@@ -4,8 +4,8 @@ import itertools
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from lucid_cli.fitting.pairs import Pair
+from lucid_cli.opening import opened
+from lucid_cli.volumes import Source
 from lucid_core.boundary import fill
 from lucid_core.errors import ShapeError
 from lucid_core.fitting.examples import Example, cut, inside
@@ -45,28 +47,66 @@ class Readers:
     def __init__(self, pairs: Sequence[Pair], folder: Path) -> None:
         self._pairs = pairs
         self._folder = folder
-        self._open: OrderedDict[int, tuple[ExitStack, tuple[VolumeReader, ...]]] = OrderedDict()
+        self._open: OrderedDict[int, _Open] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, number: int) -> tuple[VolumeReader, ...]:
-        """Return the readers of input, target and mask of a pair."""
+    @contextmanager
+    def of(self, number: int) -> Iterator[tuple[VolumeReader, ...]]:
+        """Give the readers of input, target and mask of a pair, whose files stay open meanwhile."""
         with self._lock:
-            if number not in self._open:
-                while len(self._open) >= MOST_OPEN:
-                    _, (stack, _) = self._open.popitem(last=False)
-                    stack.close()
-                stack = ExitStack()
-                readers = tuple(volume.open(stack, self._folder) for volume in self._pairs[number].volumes)
-                self._open[number] = stack, readers
+            found = self._open.get(number) or self._opened(number)
             self._open.move_to_end(number)
-            return self._open[number][1]
+            found.users += 1
+        try:
+            yield found.readers
+        finally:
+            with self._lock:
+                found.users -= 1
 
-    def close(self, number: int | None = None) -> None:
-        """Close the files of a pair that is not read any more, or those of all."""
+    def _opened(self, number: int) -> "_Open":
+        """Open a pair, and close those that nobody reads and that were read longest ago, where there are too many."""
+        idle = [one for one, found in self._open.items() if not found.users]
+        for one in idle[: max(0, len(self._open) + 1 - MOST_OPEN)]:
+            self._open.pop(one).finish()
+        stack = ExitStack()
+        with stack:
+            sources = [opened(volume.spec, stack) for volume in self._pairs[number].volumes]
+            readers = [
+                volume.reader(source, self._folder)
+                for volume, source in zip(self._pairs[number].volumes, sources, strict=True)
+            ]
+            found = self._open[number] = _Open(stack.pop_all(), sources, tuple(readers))
+        return found
+
+    def finish(self, number: int | None = None) -> None:
+        """Check that the files of a pair, or of all, were whole and did not change while they were read; close them."""
         with self._lock:
             for one in [number] if number is not None else list(self._open):
                 if one in self._open:
-                    self._open.pop(one)[0].close()
+                    self._open.pop(one).finish()
+
+    def close(self) -> None:
+        """Close the files of all pairs."""
+        with self._lock:
+            for found in self._open.values():
+                found.stack.close()
+            self._open.clear()
+
+
+@dataclass
+class _Open:
+    """The open files of a pair."""
+
+    stack: ExitStack
+    sources: list[Source]
+    readers: tuple[VolumeReader, ...]
+    users: int = 0
+    """Tiles that are being read."""
+
+    def finish(self) -> None:
+        with self.stack:
+            for source in self.sources:
+                source.finish()
 
 
 @dataclass(frozen=True)
@@ -86,18 +126,17 @@ class Tiles:
         """Read one of them."""
         place = self.places[number]
         problem, region = self.problems[place.pair], place.region
-        reader, target_reader, *mask = self.readers.of(place.pair)
-        source = problem.input_region(region)
+        source, mode = problem.input_region(region), problem.problems[0].padding_mode
         block = np.empty((problem.in_channels, *source.shape), self.dtype)
-        mode = problem.problems[0].padding_mode
-        fill(block, source, problem.size, mode, partial(reader.read, place.batch))
         target = np.empty((problem.out_channels, *region.shape), self.dtype)
-        target_reader.read(place.batch, region, target)
         counted = np.ones(region.shape, bool)
-        if mask:
-            voxels = np.empty((1, *region.shape), np.float32)
-            mask[0].read(0, region, voxels)
-            counted = np.abs(voxels[0]) > 0
+        with self.readers.of(place.pair) as (reader, target_reader, *mask):
+            fill(block, source, problem.size, mode, partial(reader.read, place.batch))
+            target_reader.read(place.batch, region, target)
+            if mask:
+                voxels = np.empty((1, *region.shape), np.float32)
+                mask[0].read(0, region, voxels)
+                counted = np.abs(voxels[0]) > 0
         return Example(block, target, counted)
 
     @property

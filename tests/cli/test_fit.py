@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from lucid_cli.fitting import tiles
 from lucid_cli.weight_saving import npz
 from lucid_cli.weights import load
 from lucid_core import machine
@@ -498,6 +499,31 @@ class TestFiles:
         found = json.loads(Path("r.json").read_text())
         assert (found["fit"]["training"]["tiles"], found["fit"]["validation"]["tiles"]) == (2, 1), "a whole scan"
         assert [pair["target"]["path"] for pair in found["pairs"]] == [f"aim/{number}.npy" for number in range(3)]
+
+    @pytest.mark.parametrize("solver", ("exact", "adam", "cg"))
+    def test_more_scans_than_are_open_at_once_take_turns(self, folder, solver, monkeypatch):
+        for number in range(6):
+            x = noise(9, 9, 9, seed=number)
+            make_volume(f"x{number}.nii.gz", x)
+            make_volume(f"y{number}.nii.gz", scipy.ndimage.uniform_filter(x, 3))
+        words = ("x*.nii.gz", "--target", "y*.nii.gz", "--kernel-size", "3", "--solver", solver, "--epochs", "2")
+        fit(*words, "-o", "all.npz", "--tile", "5", "-j", "2")
+        monkeypatch.setattr(tiles, "MOST_OPEN", 2)
+        fit(*words, "-o", "few.npz", "--tile", "5", "-j", "2")
+        for one, other in zip(weights("all.npz"), weights("few.npz"), strict=True):
+            same = solver != "adam"  # which draws its tiles of the scans that are open
+            np.testing.assert_allclose(one, other, rtol=0, atol=0 if same else 0.05)
+
+    @pytest.mark.parametrize("solver", ("exact", "adam", "cg"))
+    def test_a_scan_whose_checksum_is_wrong_is_not_learned_from(self, blurred, solver):
+        data = bytearray(Path("blurred.nii.gz").read_bytes())
+        data[-6] ^= 1
+        Path("blurred.nii.gz").write_bytes(data)
+        before = contents(".")
+        words = ("--target", "blurred.nii.gz", "-o", "w.npz", "--kernel-size", "3", "--solver", solver, "--epochs", "1")
+        result = run("fit", "scan.nii.gz", *words)
+        assert (result.code, "blurred.nii.gz" in result.err) == (3, True), result.err
+        assert contents(".") == before
 
     def test_yaml_says_the_same(self, blurred):
         Path("fit.yaml").write_text(
