@@ -81,6 +81,15 @@ class TestExact:
         assert set(contents(".")) == before | {"w.npz"}
         assert "rank 45" in result.err
 
+    def test_a_kernel_is_recovered_on_a_real_scan(self, folder):
+        scan = nib.load(Path(nib.__file__).parent / "tests" / "data" / "anatomical.nii")
+        kernel = np.random.default_rng(1).uniform(-1, 1, (3, 3, 3))
+        made = scipy.ndimage.correlate(scan.get_fdata(), kernel, mode="nearest")
+        nib.save(scan, "scan.nii.gz")
+        nib.save(nib.Nifti1Image(made.astype(np.float32), scan.affine), "made.nii.gz")
+        fit("scan.nii.gz", "--target", "made.nii.gz", "-o", "w.npz", "--kernel-size", "3")
+        assert np.abs(weights()[0][0, 0] - kernel.T).max() < 1e-4
+
     def test_with_noise_the_error_is_that_of_least_squares(self, folder):
         x, rng, sigma = noise(16, 18, 20, seed=1), np.random.default_rng(2), 3.0
         kernel = rng.normal(size=(3, 3, 3))
