@@ -101,7 +101,8 @@ def flat_phases(
     """
     channels = block.shape[0]
     if stride == (1, 1, 1):
-        return block.reshape(1, channels, math.prod(grid.shape))
+        flat = block.reshape(1, channels, math.prod(grid.shape))
+        return flat if flat.strides[2] == flat.itemsize else np.ascontiguousarray(flat)  # rows of one voxel lie apart
     split = scratch.array("phases", (len(phases), channels, *grid.shape), block.dtype)
     if blank:
         split.fill(0)
