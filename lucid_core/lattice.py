@@ -101,8 +101,7 @@ def flat_phases(
     """
     channels = block.shape[0]
     if stride == (1, 1, 1):
-        flat = block.reshape(1, channels, math.prod(grid.shape))
-        return flat if flat.strides[2] == flat.itemsize else np.ascontiguousarray(flat)  # rows of one voxel lie apart
+        return block.reshape(1, channels, math.prod(grid.shape))
     split = scratch.array("phases", (len(phases), channels, *grid.shape), block.dtype)
     if blank:
         split.fill(0)
