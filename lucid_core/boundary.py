@@ -117,8 +117,12 @@ class Window:
         return low, max(low, min(self.region.stop[2], self.size[2]) - self.region.start[2])
 
     def block(self, scratch: Scratch) -> npt.NDArray[Any]:
-        """Return the padded block (C, d, h, w): the voxels themselves where the region is all of them."""
-        if self.region == Region((0, 0, 0), self.size):
+        """Return the padded block (C, d, h, w): the voxels themselves where the region is all of them.
+
+        Made one axis, those of a channel follow one another: rows of a single voxel that lie apart are copied.
+        """
+        follow = self.size[2] > 1 or self.voxels.flags.c_contiguous
+        if follow and self.region == Region((0, 0, 0), self.size):
             return self.voxels
         block = scratch.array("block", (self.voxels.shape[0], *self.region.shape), self.voxels.dtype)
         fill(block, self.region, self.size, self.mode, self._read)

@@ -401,3 +401,12 @@ def test_integer_weights_are_promoted_with_x():
     x = np.arange(27, dtype=np.int16).reshape(1, 1, 3, 3, 3)
     found = lucid.conv3d(x, np.ones((1, 1, 3, 3, 3), np.int16))
     assert (found.dtype, found.item()) == (np.float32, 351)
+
+
+@pytest.mark.parametrize("algorithm", ("direct", "gemm", "separable"))
+def test_rows_of_one_voxel_that_lie_apart(algorithm):
+    """A column cut out of a volume: its voxels do not follow one another in memory."""
+    x, weight = volume(1, 1, 5, 9, 4)[..., 1:2], np.ones((1, 1, 3, 3, 1), np.float32)
+    values = lucid.conv3d(x, weight, algorithm=algorithm, engine="numpy", threads=1)
+    expected = lucid.conv3d(np.ascontiguousarray(x), weight, algorithm=algorithm, engine="numpy", threads=1)
+    np.testing.assert_array_equal(values, expected)

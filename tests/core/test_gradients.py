@@ -426,6 +426,26 @@ def test_gaps_are_blank_whatever_a_scratch_holds():
     assert way.correlate(problem, part, used).tobytes() == way.correlate(problem, part, Scratch()).tobytes()
 
 
+@given(layer=layers(largest=9, widest=12))
+def test_tap_by_tap_as_by_phases(layer):
+    """A weight that is not finite takes the other way to the gradient for x: the same sums, where both are finite."""
+    grad, x, weight, arguments = arrays(layer)
+    expected = lucid.conv3d_backward(grad, x, weight, wanted=("x",), engine="numpy", threads=1, **arguments).x
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adjoint.np, "isfinite", lambda values: np.zeros(1, bool))
+        patch.setattr(adjoint, "execute", None)
+        found = lucid.conv3d_backward(grad, x, weight, wanted=("x",), engine="numpy", threads=1, **arguments).x
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@without_numba
+def test_compiled_kernels_where_they_are_worth_loading():
+    layer = layer_arguments(16, 16, 3)
+    small, large = (conv_problem((1, 16, size, size, size), layer) for size in (6, 64))
+    assert [parameter_gradients.chosen(one, "auto").engine for one in (small, large)] == ["numpy", "numba"]
+    assert [parameter_gradients.chosen(large, engine).engine for engine in ("numpy", "numba")] == ["numpy", "numba"]
+
+
 def test_every_phase_has_a_gradient_once():
     """The phases of an axis lie beside one another, for every stride, dilation and pad."""
     for stride, dilation, kernel, pad in np.ndindex(5, 4, 4, 3):
