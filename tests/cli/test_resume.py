@@ -201,7 +201,7 @@ def test_threads_limits_and_tiles_may_change(scene):
         "-j",
         1,
         "--max-memory",
-        "1GiB",
+        "8GiB",
         "--tile",
         "7,5,3",
         "--resume",
