@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lucid_cli.fitting.model import Model
-from lucid_cli.fitting.tiles import Tiles
+from lucid_cli.fitting.tiles import Place, Tiles
 from lucid_cli.fitting.work import Fitted, Work
 from lucid_core.boundary import Window
 from lucid_core.events import Progress
@@ -22,6 +22,8 @@ from lucid_core.turns import WAITING, in_turn
 
 Sums = tuple[NormalEquations, NormalEquations]
 """Of the voxels to train and to validate with."""
+Tile = tuple[Place, int, int]
+"""Where it lies, 0 to train or 1 to validate with, and its number there."""
 SAVE_SECONDS = 30.0
 """Time between two checkpoints."""
 SUMS = 4
@@ -76,24 +78,27 @@ def _warnings(solution: Solution, training: NormalEquations) -> tuple[str, ...]:
 
 
 def _added(work: Work) -> Sums:
-    """Return the equations of the voxels to train and to validate with."""
+    """Return the equations of the voxels to train and to validate with; pair by pair, closing each behind its last."""
     problem = plain(work.training.problems[0])
     both = NormalEquations.of_none(problem), NormalEquations.of_none(problem)
     both, done = _restored(work, both)
-    tiles = [(0, number) for number in range(len(work.training))]
-    tiles += [(1, number) for number in range(len(work.validation))]
     sets = work.training, work.validation
-    total = sum(_voxels(sets[which], number) for which, number in tiles)
-    voxels = sum(_voxels(sets[which], number) for which, number in tiles[:done])
+    tiles = sorted(
+        [(place, which, number) for which, one in enumerate(sets) for number, place in enumerate(one.places)],
+        key=lambda tile: tile[0].pair,
+    )
+    total = sum(place.region.voxels for place, _, _ in tiles)
+    voxels = sum(place.region.voxels for place, _, _ in tiles[:done])
     state, saved = (both, done), time.monotonic()
     work.observe(Progress(voxels, total))
     try:
-        for (which, number), found in zip(tiles[done:], _equations(work, tiles[done:]), strict=True):
+        for (place, which, _), found in zip(tiles[done:], _equations(work, tiles[done:]), strict=True):
             (training, validation), done = state
             both = (training, validation + found) if which else (training + found, validation)
             state = both, done + 1  # in one step: an interrupt must find each tile in the sums once
-            voxels += _voxels(sets[which], number)
-            _close_what_is_done(sets[which], number)
+            voxels += place.region.voxels
+            if done + 1 == len(tiles) or tiles[done + 1][0].pair != place.pair:
+                work.training.readers.finish(place.pair)  # no tile of it is read any more
             if time.monotonic() - saved >= SAVE_SECONDS:
                 _save(work, *state)
                 saved = time.monotonic()
@@ -116,28 +121,17 @@ def window_of(example: Example) -> Window:
     return Window(example.block, Region((0, 0, 0), (d, h, w)), "zeros")
 
 
-def _voxels(tiles: Tiles, number: int) -> int:
-    return tiles.places[number].region.voxels
-
-
-def _equations(work: Work, tiles: list[tuple[int, int]]) -> Iterator[NormalEquations]:
+def _equations(work: Work, tiles: list[Tile]) -> Iterator[NormalEquations]:
     """Yield the equations of each tile in turn, several threads working ahead."""
 
-    def of(tile: tuple[int, int], scratch: Scratch) -> NormalEquations:
-        which, number = tile
+    def of(tile: Tile, scratch: Scratch) -> NormalEquations:
+        _, which, number = tile
         chosen = (work.training, work.validation)[which]
         example = chosen.read(number)
         problem = plain(chosen.problems[chosen.places[number].pair])
         return tile_equations(problem, window_of(example), example.target, example.counted, scratch)
 
     return in_turn(tiles, of, work.memory.threads)
-
-
-def _close_what_is_done(tiles: Tiles, number: int) -> None:
-    """Close the files of a pair behind its last tile."""
-    pair = tiles.places[number].pair
-    if number + 1 == len(tiles) or tiles.places[number + 1].pair != pair:
-        tiles.readers.finish(pair)
 
 
 def _save(work: Work, both: Sums, done: int) -> None:

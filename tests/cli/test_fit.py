@@ -535,6 +535,28 @@ class TestFiles:
         assert (result.code, "blurred.nii.gz" in result.err) == (3, True), result.err
         assert contents(".") == before
 
+    def test_no_file_is_closed_while_a_tile_of_it_is_read(self, folder, monkeypatch):
+        """Reading is slow here, so that the tiles to validate with are read while the last of the others are added."""
+        for name, seed in (("x.nii.gz", 0), ("y.nii.gz", 1)):
+            make_volume(name, noise(12, 12, 12, seed=seed))
+        used, closed, read = [], [], tiles.Tiles.read
+        finish = tiles._Open.finish
+
+        def slow(self, number):
+            time.sleep(0.01)
+            return read(self, number)
+
+        def noted(self):
+            closed.append(self.users)
+            used.append(len(self.readers))
+            finish(self)
+
+        monkeypatch.setattr(tiles.Tiles, "read", slow)
+        monkeypatch.setattr(tiles._Open, "finish", noted)
+        words = ("x.nii.gz", "--target", "y.nii.gz", "--kernel-size", "3", "--validation", "0.5", "--tile", "4")
+        fit(*words, "-o", "w.npz", "-j", "4")
+        assert (closed, used) == ([0], [2]), "the only pair, once, and by nobody in use"
+
     def test_yaml_says_the_same(self, blurred):
         Path("fit.yaml").write_text(
             "layer: {kernel_size: 3, bias: false}\nvolume: {target: blurred.nii.gz}\n"
