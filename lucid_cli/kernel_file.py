@@ -4,7 +4,6 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as changed
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,9 @@ from lucid_core.registry import choose
 from lucid_core.units import Spacing
 
 Array = npt.NDArray[Any]
-NIFTI = (".nii", ".nii.gz")
+PLAIN = (".npy", ".nii", ".nii.gz")
+"""Formats that hold the weights of one layer and nothing else."""
+SAVED = (".npy", *SAVERS, ".nii", ".nii.gz")
 MOST_NIFTI1 = 2**15 - 1
 """Voxels along an axis of a NIfTI-1."""
 
@@ -71,21 +72,24 @@ def write(filters: Filters, output: str, overwrite: bool) -> None:
     write_bytes(check_target(Path(output), protect(filters.files), overwrite, skips=False), content, overwrite)
 
 
+def saved_suffix(output: str) -> str:
+    """Return the suffix of a name that weights can be saved under, or raise `ArgumentError` with the legal ones."""
+    found = next((one for one in SAVED if Path(output).name.lower().endswith(one)), None)
+    if found is None:
+        raise ArgumentError(f"{output}: the suffix says no format for weights here; legal: {', '.join(SAVED)}")
+    return found
+
+
 def encoded(filters: Filters, output: str) -> bytes:
     """Return what such a file of this name holds. Raises `ArgumentError` for a format that has no place for it."""
-    path = Path(output)
-    lower = path.name.lower()
-    of_names = {suffix: partial(_named_arrays, save) for suffix, save in SAVERS.items()}
-    writers: dict[str, Callable[[Filters], bytes]]
-    writers = {".npy": _npy, **of_names, ".nii": _nifti, ".nii.gz": _nifti_gz}
-    suffix = next((one for one in writers if lower.endswith(one)), None)
-    if suffix is None:
-        raise ArgumentError(f"{output}: the suffix says no format for weights here; legal: {', '.join(writers)}")
-    if filters.bias is not None and suffix in (".npy", *NIFTI):
+    suffix = saved_suffix(output)
+    if filters.bias is not None and suffix in PLAIN:
         raise ArgumentError(
             f"{output}: a {suffix} has no place for the bias of {filters.name}; use .npz or .safetensors"
         )
-    return writers[suffix](filters)
+    if suffix in SAVERS:
+        return _named_arrays(SAVERS[suffix], filters)
+    return {".npy": _npy, ".nii": _nifti, ".nii.gz": _nifti_gz}[suffix](filters)
 
 
 def _npy(filters: Filters) -> bytes:

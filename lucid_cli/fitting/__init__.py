@@ -3,7 +3,7 @@
 import os
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lucid_cli.budget import check_disk
@@ -14,17 +14,15 @@ from lucid_cli.fitting.iterated import bytes_of_passes, fit_by_iterations
 from lucid_cli.fitting.memory import Memory, within
 from lucid_cli.fitting.model import Model, model_of
 from lucid_cli.fitting.pairs import Pair, dtype_of, pairs_of
-from lucid_cli.fitting.progress import Epochs
 from lucid_cli.fitting.report import Outcome
-from lucid_cli.fitting.saving import content, options_of, suffix_for
+from lucid_cli.fitting.saving import content, suffix_for
 from lucid_cli.fitting.settings import FitSettings
 from lucid_cli.fitting.tiles import MOST_OPEN, STEP_VOXELS, SUM_VOXELS, Readers, Tiles, places_of, split
-from lucid_cli.fitting.work import Fitted, Work
+from lucid_cli.fitting.work import Fitted, Job
 from lucid_cli.journal import hash_values
 from lucid_cli.layers import weights_files
 from lucid_cli.origin import read_as
 from lucid_cli.output import check_target, protect, temporaries, write_bytes
-from lucid_cli.progress import Reporter
 from lucid_cli.report import dump
 from lucid_cli.settings import PAGES
 from lucid_cli.talk import data, say
@@ -43,25 +41,6 @@ ADAM_VALIDATION = 0.1
 """Share of the tiles to validate with where Adam learns and nothing is said."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is fitted, checked as far as headers tell."""
-
-    settings: FitSettings
-    pairs: list[Pair]
-    model: Model
-    final: Path
-    """Where the weights go."""
-    suffix: str
-    pages: dict[str, Path]
-    """Where report and plot go, by the option."""
-    training: Tiles
-    validation: Tiles
-    memory: Memory
-    solver: str
-    warnings: tuple[str, ...]
-
-
 def fit(inputs: tuple[str, ...], settings: FitSettings, config: str | None) -> int:
     """Fit a layer or a stack, write its weights and the report, and return the exit code."""
     began = time.monotonic()
@@ -70,7 +49,7 @@ def fit(inputs: tuple[str, ...], settings: FitSettings, config: str | None) -> i
         for warning in job.warnings:
             _tell(settings, f"Warning: {warning}")
         fitted = None if settings.dry_run else run(job)
-    outcome = _outcome(job, fitted, time.monotonic() - began)
+    outcome = Outcome(job, fitted, time.monotonic() - began, machine.peak_resident_bytes())
     for warning in fitted.warnings if fitted else ():
         _tell(settings, f"Warning: {warning}")
     _tell(settings, outcome.table())
@@ -191,22 +170,10 @@ def _check_disk(folder: Path, pairs: list[Pair], at_once: int) -> None:
 def run(job: Job) -> Fitted:
     """Learn, and put the weights in their place."""
     settings = job.settings
-    kind = "none" if settings.quiet else settings.progress
     with temporaries([job.final], settings.overwrite, keep=settings.resume) as replacement:
         checkpoint = Checkpoint(job.final, _hashes(job)) if settings.resume else None
         try:
-            with Reporter(kind, "fit") as observe, Epochs(kind, settings.epochs) as epochs:
-                work = Work(
-                    settings,
-                    job.model,
-                    job.training,
-                    job.validation,
-                    job.memory,
-                    checkpoint,
-                    epochs.observe if job.solver == "adam" else observe,
-                    epochs.tell,
-                )
-                fitted = SOLVERS[job.solver](work)
+            fitted = SOLVERS[job.solver](job, checkpoint)
             job.training.readers.finish()
         except BaseException as error:
             if checkpoint is not None and checkpoint.kept:
@@ -235,25 +202,6 @@ def _hashes(job: Job) -> dict[str, str]:
         "weights": hash_values(*start),
         "configuration": hash_values(__version__, chosen, tiles, job.model.layer.to_json(), str(job.training.dtype)),
     }
-
-
-def _outcome(job: Job, fitted: Fitted | None, seconds: float) -> Outcome:
-    model = fitted.model if fitted else job.model
-    return Outcome(
-        job.settings,
-        job.pairs,
-        job.training.problems[0],
-        job.solver,
-        model,
-        fitted,
-        (len(job.training), len(job.validation)),
-        job.memory,
-        str(job.settings.output),
-        tuple(options_of(model, job.suffix)),
-        seconds,
-        machine.peak_resident_bytes(),
-        job.warnings + (fitted.warnings if fitted else ()),
-    )
 
 
 def _write_pages(job: Job, outcome: Outcome) -> None:

@@ -1,17 +1,16 @@
 """A model fitted by Adam, epoch after epoch, until it is not better any more."""
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from lucid_cli.fitting.checkpoint import Checkpoint
 from lucid_cli.fitting.model import Model
+from lucid_cli.fitting.progress import Epochs
 from lucid_cli.fitting.tiles import MOST_OPEN, Tiles
-from lucid_cli.fitting.work import Fitted, Work
+from lucid_cli.fitting.work import Fitted, Job
 from lucid_core import machine
 from lucid_core.events import Progress as Event
 from lucid_core.fitting.scaling import ScaledExamples, Scaling, scaling_for
@@ -53,33 +52,32 @@ def _bytes_of_layer(problem: ConvProblem) -> int:
     return memory.peak_bytes - memory.process + (WAITING + 1) * 8 * problem.parameters
 
 
-def fit_by_adam(work: Work) -> Fitted:
+def fit_by_adam(job: Job, checkpoint: Checkpoint | None) -> Fitted:
     """Train until the epochs are over, or none of the last `--patience` was better; take the best weights."""
-    with machine.using_cores(work.memory.threads):
-        return _fit(work)
+    with machine.using_cores(job.memory.threads), Epochs(job.shown, job.settings.epochs) as shown:
+        return _fit(job, checkpoint, shown)
 
 
-def _fit(work: Work) -> Fitted:
-    settings, module = work.settings, work.model.module()
+def _fit(job: Job, checkpoint: Checkpoint | None, shown: Epochs) -> Fitted:
+    settings, module = job.settings, job.model.module()
     constraints = settings.constraint
-    scaling = scaling_for(module, work.training, constraints, READERS)
-    scaling.applied(module, work.model.drawn)
+    scaling = scaling_for(module, job.training, constraints, READERS)
+    scaling.applied(module, job.model.drawn)
     choices = Choices(
         scaling.loss(settings.loss),
         scaling.ridges(module, settings.loss, settings.l2),
         constraints,
         settings.learning_rate,
         settings.batch_size or 1,
-        work.seed,
+        settings.seed or 0,
     )
     progress = begin(module, choices)
-    _restore(work, progress)
-    patience = PATIENCE if settings.patience is None else settings.patience
-    stopped = _run(work, progress, choices, scaling, patience)
+    _restore(checkpoint, progress)
+    stopped = _run(job, progress, choices, scaling, partial(_save, checkpoint, progress), shown)
     best, unit = progress.best_epoch, scaling.unit(settings.loss)
     assert best is not None
     module.load_state_dict(progress.best)
-    training = evaluate(module, ScaledExamples(work.training, scaling), choices.loss, threads=READERS)
+    training = evaluate(module, ScaledExamples(job.training, scaling), choices.loss, threads=READERS)
     assert training is not None
     scaling.undone(module)
     curve = [_in_units(one, unit) for one in progress.epochs]
@@ -90,28 +88,31 @@ def _fit(work: Work) -> Fitted:
         "learning_rate": settings.learning_rate,
     }
     validation = _in_units(best, unit).validation
-    return Fitted(work.model.learned(module), training * unit, validation, facts, curve)
+    return Fitted(job.model.learned(module), training * unit, validation, facts, curve)
 
 
-def _run(work: Work, progress: Progress, choices: Choices, scaling: Scaling, patience: int) -> str:
-    """Train; return why it ended."""
-    training, validation = (ScaledExamples(one, scaling) for one in (work.training, work.validation))
-    each = len(work.training) + len(work.validation)
-    done, total = each * len(progress.epochs), each * work.settings.epochs
+def _run(
+    job: Job, progress: Progress, choices: Choices, scaling: Scaling, keep: Callable[[], None], shown: Epochs
+) -> str:
+    """Train, and `keep` each epoch; return why it ended."""
+    settings = job.settings
+    training, validation = (ScaledExamples(one, scaling) for one in (job.training, job.validation))
+    each = len(job.training) + len(job.validation)
+    done, total = each * len(progress.epochs), each * settings.epochs
+    patience = PATIENCE if settings.patience is None else settings.patience
 
     def observe(count: int) -> None:
         nonlocal done
         done += count
-        work.observe(Event(done, total))
+        shown.observe(Event(done, total))
 
-    order = partial(_order, work.training)
-    epochs = train(progress, training, validation, choices, order, observe, READERS)
-    while len(progress.epochs) < work.settings.epochs:
+    epochs = train(progress, training, validation, choices, partial(_order, job.training), observe, READERS)
+    while len(progress.epochs) < settings.epochs:
         if progress.epochs and progress.since_best >= patience:
             return f"no better epoch in the last {patience}"
         epoch = next(epochs)
-        work.tell(_in_units(epoch, scaling.unit(work.settings.loss)))
-        _save(work, progress)
+        shown.tell(_in_units(epoch, scaling.unit(settings.loss)))
+        keep()
     return "all epochs are done"
 
 
@@ -129,28 +130,22 @@ def _order(tiles: Tiles, drawn: np.random.Generator) -> Sequence[int]:
     return sorted(range(len(tiles)), key=lambda number: (group[tiles.places[number].pair], keys[number]))
 
 
-def _save(work: Work, progress: Progress) -> None:
-    if work.checkpoint is None:
-        return
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for prefix, state in (
-        ("model", progress.model.state_dict()),
-        ("best", progress.best),
-        ("optimizer", progress.optimizer.state_dict()),
-    ):
-        arrays |= {f"{prefix}:{name}": np.asarray(value) for name, value in state.items()}
-    work.checkpoint.save(arrays, {"epochs": [[one.number, one.training, one.validation] for one in progress.epochs]})
+def _save(checkpoint: Checkpoint | None, progress: Progress) -> None:
+    if checkpoint is not None:
+        parts = {
+            "model": progress.model.state_dict(),
+            "best": progress.best,
+            "optimizer": progress.optimizer.state_dict(),
+        }
+        checkpoint.save(parts, {"epochs": [[one.number, one.training, one.validation] for one in progress.epochs]})
 
 
-def _restore(work: Work, progress: Progress) -> None:
+def _restore(checkpoint: Checkpoint | None, progress: Progress) -> None:
     """Go on from what an interrupted run left."""
-    left = work.checkpoint.load() if work.checkpoint else None
+    left = checkpoint.load() if checkpoint else None
     if left is None:
         return
-    arrays, words = left
-    states: dict[str, dict[str, Any]] = {}
-    for prefix, named in itertools.groupby(sorted(arrays), key=lambda name: name.partition(":")[0]):
-        states[prefix] = {name.partition(":")[2]: arrays[name] for name in named}
+    states, words = left
     progress.model.load_state_dict(states["model"])
     progress.optimizer.load_state_dict(states["optimizer"])
     progress.best = states["best"]

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from lucid_cli.temporary import JOURNAL, VOXELS, hidden
 from lucid_core.errors import OutputError
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Parts = Mapping[str, Mapping[str, Any]]
+"""Arrays and numbers by name, of several things by theirs."""
 WORDS = "words"
 """The array that holds JSON."""
 
@@ -31,8 +32,8 @@ class Checkpoint:
         self.kept = self._path.exists()
         """Whether another run can go on from here."""
 
-    def load(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
-        """Return the arrays and the words of an interrupted run, None where there is none that is whole.
+    def load(self) -> tuple[dict[str, dict[str, npt.NDArray[Any]]], dict[str, Any]] | None:
+        """Return the parts and the words of an interrupted run, None where there is none that is whole.
 
         Raises `OutputError` where it was of something else.
         """
@@ -48,12 +49,17 @@ class Checkpoint:
                 f"{self._final}: an interrupted run is kept for --resume, but its {' and '.join(changed)} changed "
                 "since; run once without --resume to begin anew"
             )
-        return arrays, words
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        for name, array in arrays.items():
+            part, _, inner = name.partition(":")
+            parts.setdefault(part, {})[inner] = array
+        return parts, words
 
-    def save(self, arrays: Arrays, words: Mapping[str, Any]) -> None:
+    def save(self, parts: Parts, words: Mapping[str, Any]) -> None:
         """Replace the file; it is on the disk when this returns."""
         text = json.dumps(dict(words) | {"hashes": self._hashes}).encode()
-        plain: dict[str, Any] = dict(arrays) | {WORDS: np.frombuffer(text, np.uint8)}
+        plain: dict[str, Any] = {f"{part}:{name}": one for part, named in parts.items() for name, one in named.items()}
+        plain[WORDS] = np.frombuffer(text, np.uint8)
         fresh = hidden(self._final, VOXELS)
         with fresh.open("wb") as file:
             np.savez(file, **plain)

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from lucid_cli.fitting.model import Model
+from lucid_cli.fitting.checkpoint import Checkpoint
 from lucid_cli.fitting.tiles import Place, Tiles
-from lucid_cli.fitting.work import Fitted, Work
+from lucid_cli.fitting.work import Fitted, Job
+from lucid_cli.progress import Reporter
 from lucid_core.boundary import Window
-from lucid_core.events import Progress
+from lucid_core.events import Observer, Progress
 from lucid_core.fitting.examples import Example
 from lucid_core.fitting.normal import NormalEquations, equations_bytes
 from lucid_core.fitting.solve import Solution, solve
@@ -42,15 +42,11 @@ def bytes_of_sums(tiles: Tiles) -> tuple[int, int]:
     ) + WAITING * sums
 
 
-def fit_exactly(work: Work) -> Fitted:
+def fit_exactly(job: Job, checkpoint: Checkpoint | None) -> Fitted:
     """Add up what the best weights follow from, and solve for them."""
-    layer = work.model.only
-    assert layer is not None
-    training, validation = _added(work)
-    solution = solve(training, work.settings.l2, work.settings.constraint, bias=layer.bias is not None)
-    dtype = layer.weight.dtype
-    bias = None if solution.bias is None else solution.bias.astype(dtype)
-    model = Model(replace(layer, weight=solution.weight.astype(dtype), bias=bias))
+    with Reporter(job.shown, "fit") as observe:
+        training, validation = _added(job, checkpoint, observe)
+    solution = solve(training, job.settings.l2, job.settings.constraint, bias=job.model.has_bias)
     checked = validation.loss(solution.weight, solution.bias) if validation.count else None
     facts = {
         "voxels": training.count,
@@ -59,6 +55,7 @@ def fit_exactly(work: Work) -> Fitted:
         "rank": solution.rank,
         "condition": solution.condition,
     }
+    model = job.model.solved(solution.weight, solution.bias)
     return Fitted(model, solution.loss, checked, facts, warnings=_warnings(solution, training))
 
 
@@ -77,12 +74,12 @@ def _warnings(solution: Solution, training: NormalEquations) -> tuple[str, ...]:
     return ()
 
 
-def _added(work: Work) -> Sums:
+def _added(job: Job, checkpoint: Checkpoint | None, observe: Observer) -> Sums:
     """Return the equations of the voxels to train and to validate with; pair by pair, closing each behind its last."""
-    problem = plain(work.training.problems[0])
+    problem = plain(job.training.problems[0])
     both = NormalEquations.of_none(problem), NormalEquations.of_none(problem)
-    both, done = _restored(work, both)
-    sets = work.training, work.validation
+    both, done = _restored(checkpoint, both)
+    sets = job.training, job.validation
     tiles = sorted(
         [(place, which, number) for which, one in enumerate(sets) for number, place in enumerate(one.places)],
         key=lambda tile: tile[0].pair,
@@ -90,21 +87,21 @@ def _added(work: Work) -> Sums:
     total = sum(place.region.voxels for place, _, _ in tiles)
     voxels = sum(place.region.voxels for place, _, _ in tiles[:done])
     state, saved = (both, done), time.monotonic()
-    work.observe(Progress(voxels, total))
+    observe(Progress(voxels, total))
     try:
-        for (place, which, _), found in zip(tiles[done:], _equations(work, tiles[done:]), strict=True):
+        for (place, which, _), found in zip(tiles[done:], _equations(job, tiles[done:]), strict=True):
             (training, validation), done = state
             both = (training, validation + found) if which else (training + found, validation)
             state = both, done + 1  # in one step: an interrupt must find each tile in the sums once
             voxels += place.region.voxels
             if done + 1 == len(tiles) or tiles[done + 1][0].pair != place.pair:
-                work.training.readers.finish(place.pair)  # no tile of it is read any more
+                job.training.readers.finish(place.pair)  # no tile of it is read any more
             if time.monotonic() - saved >= SAVE_SECONDS:
-                _save(work, *state)
+                _save(checkpoint, *state)
                 saved = time.monotonic()
-            work.observe(Progress(voxels, total))
+            observe(Progress(voxels, total))
     except BaseException:
-        _save(work, *state)
+        _save(checkpoint, *state)
         raise
     return state[0]
 
@@ -121,36 +118,30 @@ def window_of(example: Example) -> Window:
     return Window(example.block, Region((0, 0, 0), (d, h, w)), "zeros")
 
 
-def _equations(work: Work, tiles: list[Tile]) -> Iterator[NormalEquations]:
+def _equations(job: Job, tiles: list[Tile]) -> Iterator[NormalEquations]:
     """Yield the equations of each tile in turn, several threads working ahead."""
 
     def of(tile: Tile, scratch: Scratch) -> NormalEquations:
         _, which, number = tile
-        chosen = (work.training, work.validation)[which]
+        chosen = (job.training, job.validation)[which]
         example = chosen.read(number)
         problem = plain(chosen.problems[chosen.places[number].pair])
         return tile_equations(problem, window_of(example), example.target, example.counted, scratch)
 
-    return in_turn(tiles, of, work.memory.threads)
+    return in_turn(tiles, of, job.memory.threads)
 
 
-def _save(work: Work, both: Sums, done: int) -> None:
-    if work.checkpoint is None or not done:
-        return
-    arrays = {f"{number}:{name}": array for number, one in enumerate(both) for name, array in one.to_arrays().items()}
-    work.checkpoint.save(arrays, {"tiles": done})
+def _save(checkpoint: Checkpoint | None, both: Sums, done: int) -> None:
+    if checkpoint is not None and done:
+        parts = zip(("training", "validation"), both, strict=True)
+        checkpoint.save({name: one.to_arrays() for name, one in parts}, {"tiles": done})
 
 
-def _restored(work: Work, none: Sums) -> tuple[Sums, int]:
+def _restored(checkpoint: Checkpoint | None, none: Sums) -> tuple[Sums, int]:
     """Return what an interrupted run left, and how many tiles that is of."""
-    left = work.checkpoint.load() if work.checkpoint else None
+    left = checkpoint.load() if checkpoint else None
     if left is None:
         return none, 0
-    arrays, words = left
-    training, validation = (
-        NormalEquations.from_arrays(
-            {name.partition(":")[2]: array for name, array in arrays.items() if name.startswith(f"{number}:")}
-        )
-        for number in range(2)
-    )
+    parts, words = left
+    training, validation = (NormalEquations.from_arrays(parts[name]) for name in ("training", "validation"))
     return (training, validation), int(words["tiles"])

@@ -1,18 +1,18 @@
 """One layer of very many weights with a squared loss: conjugate gradients, a pass over all tiles each."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from lucid_cli.fitting.checkpoint import Checkpoint
 from lucid_cli.fitting.exact import plain, window_of
-from lucid_cli.fitting.model import Model
 from lucid_cli.fitting.tiles import Tiles
-from lucid_cli.fitting.work import Fitted, Work
-from lucid_core.events import Progress
+from lucid_cli.fitting.work import Fitted, Job
+from lucid_cli.progress import Reporter
+from lucid_core.events import Observer, Progress
 from lucid_core.fitting.conjugate import (
     Iterated,
     centre_of,
@@ -44,25 +44,22 @@ def bytes_of_passes(tiles: Tiles) -> tuple[int, int]:
     return WEIGHT_COPIES * weight, each
 
 
-def fit_by_iterations(work: Work) -> Fitted:
+def fit_by_iterations(job: Job, checkpoint: Checkpoint | None) -> Fitted:
     """Go over all tiles until the gradient of the loss is as good as 0."""
-    layer = work.model.only
-    assert layer is not None
-    has_bias, settings = layer.bias is not None, work.settings
-    equations, before = _begun(work)
-    solution = conjugate_gradients(
-        equations,
-        partial(_product, work, centre_of(equations, bias=has_bias)),
-        settings.l2,
-        settings.constraint,
-        bias=has_bias,
-        keep=partial(_keep, work, equations),
-        kept_before=before,
-    )
-    dtype = layer.weight.dtype
-    bias = None if solution.bias is None else solution.bias.astype(dtype)
-    model = Model(replace(layer, weight=solution.weight.astype(dtype), bias=bias))
-    checked = evaluate(model.module(), work.validation, mse)
+    has_bias = job.model.has_bias
+    with Reporter(job.shown, "fit") as observe:
+        equations, before = _begun(job, checkpoint, observe)
+        solution = conjugate_gradients(
+            equations,
+            partial(_product, job, observe, centre_of(equations, bias=has_bias)),
+            job.settings.l2,
+            job.settings.constraint,
+            bias=has_bias,
+            keep=partial(_keep, checkpoint, equations),
+            kept_before=before,
+        )
+    model = job.model.solved(solution.weight, solution.bias)
+    checked = evaluate(model.module(), job.validation, mse)
     facts = {
         "voxels": equations.count,
         "left_out": equations.left_out,
@@ -81,44 +78,42 @@ def _warnings(solution: Iterated) -> tuple[str, ...]:
     )
 
 
-def _begun(work: Work) -> tuple[NormalEquations, dict[str, Any] | None]:
+def _begun(job: Job, checkpoint: Checkpoint | None, observe: Observer) -> tuple[NormalEquations, dict[str, Any] | None]:
     """Return the diagonal of the normal equations, and the iterations of an interrupted run, None for none."""
-    left = work.checkpoint.load() if work.checkpoint else None
+    left = checkpoint.load() if checkpoint else None
     if left is not None:
-        arrays, _ = left
-        parts = [{name[2:]: one for name, one in arrays.items() if name.startswith(key)} for key in ("e:", "i:")]
-        return NormalEquations.from_arrays(parts[0]), parts[1]
-    equations = NormalEquations.of_none(plain(work.training.problems[0]), diagonal=True)
-    for found in _pass(work, tile_diagonal):
+        parts, _ = left
+        return NormalEquations.from_arrays(parts["equations"]), parts["iterations"]
+    equations = NormalEquations.of_none(plain(job.training.problems[0]), diagonal=True)
+    for found in _pass(job, observe, tile_diagonal):
         equations += found
     return equations, None
 
 
-def _keep(work: Work, equations: NormalEquations, iterations: dict[str, Any]) -> None:
-    if work.checkpoint is not None:
-        arrays = {f"e:{name}": one for name, one in equations.to_arrays().items()}
-        work.checkpoint.save(arrays | {f"i:{name}": one for name, one in iterations.items()}, {})
+def _keep(checkpoint: Checkpoint | None, equations: NormalEquations, iterations: dict[str, Any]) -> None:
+    if checkpoint is not None:
+        checkpoint.save({"equations": equations.to_arrays(), "iterations": iterations}, {})
 
 
-def _product(work: Work, centre: Array, weight: Array) -> Array:
+def _product(job: Job, observe: Observer, centre: Array, weight: Array) -> Array:
     """Return the gram matrix times a weight, by a pass over the tiles."""
     total = np.zeros_like(weight)
-    for part in _pass(work, lambda problem, found: tile_product(problem, found, centre, weight)):
+    for part in _pass(job, observe, lambda problem, found: tile_product(problem, found, centre, weight)):
         total += part
     return total
 
 
-def _pass(work: Work, compute: Callable[[ConvProblem, Samples], Result]) -> Iterator[Result]:
+def _pass(job: Job, observe: Observer, compute: Callable[[ConvProblem, Samples], Result]) -> Iterator[Result]:
     """Yield what is computed of each tile in turn, several threads working ahead."""
-    tiles, done = work.training, 0
+    tiles, done = job.training, 0
     total = sum(place.region.voxels for place in tiles.places)
-    work.observe(Progress(done, total))
+    observe(Progress(done, total))
 
     def of(number: int, scratch: Scratch) -> Result:
         example, problem = tiles.read(number), plain(tiles.problems[tiles.places[number].pair])
         return compute(problem, samples(problem, window_of(example), example.target, example.counted, scratch))
 
-    for number, result in enumerate(in_turn(range(len(tiles)), of, work.memory.threads)):
+    for number, result in enumerate(in_turn(range(len(tiles)), of, job.memory.threads)):
         yield result
         done += tiles.places[number].region.voxels
-        work.observe(Progress(done, total))
+        observe(Progress(done, total))

@@ -62,6 +62,18 @@ class Model:
         """Return it as layers without padding, to be trained on blocks that hold the border already."""
         return Sequential(*map(_module, self.parts))
 
+    def solved(self, weight: Array, bias: Array | None) -> "Model":
+        """Return the only layer with these weights, in its dtype."""
+        layer = self.only
+        assert layer is not None
+        dtype = layer.weight.dtype
+        return Model(replace(layer, weight=weight.astype(dtype), bias=None if bias is None else bias.astype(dtype)))
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the first convolution has a bias."""
+        return self.convolutions[0].bias is not None
+
     def learned(self, module: Sequential) -> "Model":
         """Return it with the weights of the trained layers."""
         parts = [

@@ -17,7 +17,7 @@ INCHES = (7.0, 4.0)
 def plot(outcome: Outcome) -> bytes:
     """Return a PNG of the losses over the epochs; of an exact solution, which has none, of its filters."""
     assert outcome.fitted is not None
-    return curve(outcome.fitted, outcome.settings.loss, DPI) if outcome.fitted.curve else _picture(outcome)
+    return curve(outcome.fitted, outcome.job.settings.loss, DPI) if outcome.fitted.curve else _picture(outcome)
 
 
 def _picture(outcome: Outcome) -> bytes:
@@ -41,7 +41,7 @@ def curve(fitted: Fitted, loss: str, dpi: int) -> bytes:
 
 
 def _filters(outcome: Outcome) -> list[Filters]:
-    spacing = outcome.pairs[0].input.info.spacing
+    spacing = outcome.job.pairs[0].input.info.spacing
     layers = outcome.model.convolutions
     return [
         Filters("learned filters" if len(layers) == 1 else f"convolution {number}", {}, one.weight, one.bias, spacing)
@@ -57,7 +57,7 @@ def page(outcome: Outcome) -> str:
     body += [f'<p class="warning">{escaped(warning)}</p>' for warning in outcome.warnings]
     body.append(pairs(outcome.rows()))
     if fitted.curve:
-        drawn = curve(fitted, outcome.settings.loss, PAGE_DPI)
+        drawn = curve(fitted, outcome.job.settings.loss, PAGE_DPI)
         body += ["<h2>Loss</h2>", image(drawn, "loss of training and validation over the epochs")]
     for filters in _filters(outcome):
         picture = image(

@@ -1,16 +1,11 @@
 """Where fitted weights go: a file that says what its layers are, or one of a plain kernel."""
 
-from pathlib import Path
-
 from lucid_cli.fitting.model import Model
-from lucid_cli.kernel_file import NIFTI, Filters, encoded
+from lucid_cli.kernel_file import PLAIN, Filters, encoded, saved_suffix
 from lucid_cli.weight_saving import SAVERS
 from lucid_core.errors import ArgumentError
 from lucid_core.optional import require
 from lucid_core.units import Spacing
-
-PLAIN = (".npy", *NIFTI)
-"""Formats that hold the weights of one layer and nothing else."""
 
 
 def suffix_for(output: str | None, model: Model) -> str:
@@ -20,17 +15,12 @@ def suffix_for(output: str | None, model: Model) -> str:
     """
     if output is None:
         raise ArgumentError("no output is given; name it with -o weights.safetensors, or weights.npz")
-    lower = Path(output).name.lower()
-    suffix = next((one for one in (*SAVERS, *PLAIN) if lower.endswith(one)), None)
-    if suffix is None:
-        raise ArgumentError(
-            f"{output}: the suffix says no format for weights here; legal: {', '.join((*SAVERS, *PLAIN))}"
-        )
+    suffix = saved_suffix(output)
     if suffix == ".safetensors":
         require("safetensors.numpy", "weights")
     if suffix in PLAIN and len(model.parts) > 1:
         raise ArgumentError(f"{output}: a {suffix} holds one layer, and this is a stack; use .npz or .safetensors")
-    if suffix in PLAIN and model.convolutions[0].bias is not None:
+    if suffix in PLAIN and model.has_bias:
         raise ArgumentError(
             f"{output}: a {suffix} has no place for a bias; use .npz or .safetensors, or give --no-bias"
         )

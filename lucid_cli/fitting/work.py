@@ -1,37 +1,40 @@
-"""What a fit works with, and what came of it: shared by the ways to solve."""
+"""What is fitted, and what came of it: shared by the ways to solve and the report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from lucid_cli.fitting.checkpoint import Checkpoint
 from lucid_cli.fitting.memory import Memory
 from lucid_cli.fitting.model import Model
+from lucid_cli.fitting.pairs import Pair
 from lucid_cli.fitting.settings import FitSettings
 from lucid_cli.fitting.tiles import Tiles
-from lucid_core.events import Observer
 from lucid_core.fitting.train import Epoch
 
 
 @dataclass(frozen=True)
-class Work:
-    """A model and the tiles that it is fitted to."""
+class Job:
+    """What is fitted, checked as far as headers tell."""
 
     settings: FitSettings
+    pairs: list[Pair]
     model: Model
+    final: Path
+    """Where the weights go."""
+    suffix: str
+    pages: dict[str, Path]
+    """Where report and plot go, by the option."""
     training: Tiles
     validation: Tiles
     memory: Memory
-    checkpoint: Checkpoint | None
-    observe: Observer
-    """Is told of output voxels, over all channels."""
-    tell: Callable[[Epoch], None]
-    """Is told of epochs."""
+    solver: str
+    warnings: tuple[str, ...]
 
     @property
-    def seed(self) -> int:
-        """What draws tiles, their order and the start of weights."""
-        return self.settings.seed or 0
+    def shown(self) -> str:
+        """How progress is shown."""
+        return "none" if self.settings.quiet else self.settings.progress
 
 
 @dataclass(frozen=True)
