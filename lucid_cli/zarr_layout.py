@@ -106,13 +106,15 @@ def _array(target: Target, path: str, size: Triple) -> ArrayLayout:
 def _chunks(target: Target, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of chunks: as `--chunks` says, else as the input has them, else cubes of one channel.
 
-    Where there are shards a chunk may not be cut off by the end of the array, as these are multiples of chunks.
+    None holds several volumes of a batch, as these are written by themselves, at the same time. Where there are shards
+    a chunk may not be cut off by the end of the array, as these are multiples of chunks.
     """
     source = target.source
     if target.chunks is not None:
         asked = _in_order(target.axes, (1, 1, *target.chunks))
     elif isinstance(source, ZarrSource) and len(source.chunks) == len(shape) and not _are_small(target, source.chunks):
-        asked = source.chunks
+        along = zip(target.axes, source.chunks, strict=True)
+        asked = tuple(1 if axis == "n" else size for axis, size in along)
     else:
         asked = tuple(CHUNK if axis in "zyx" else 1 for axis in target.axes)
     return asked if target.shards is not None else tuple(map(min, asked, shape))

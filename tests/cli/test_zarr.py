@@ -505,3 +505,13 @@ def test_a_missing_extra_is_named(folder, monkeypatch):
     for args in (("info", "a.zarr"), ("apply", "a.npy", "-o", "b.zarr", *IDENTITY)):
         done = subprocess.run([os.sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
         assert (done.returncode, "pip install 'lucid-conv3d[zarr]'" in done.stderr) == (2, True), done.stderr
+
+
+def test_no_chunk_of_an_output_holds_several_volumes(tmp_path):
+    """They are written at the same time, and each would write what it read of the other, from before."""
+    volumes = noise(3, 5, 6, 7)
+    zarr.create_array(str(tmp_path / "a.zarr"), data=volumes, chunks=(2, 3, 3, 4))
+    ok("apply", tmp_path / "a.zarr", "-o", tmp_path / "b.zarr", "--axes", "NDHW", *IDENTITY)
+    made = zarr.open(str(tmp_path / "b.zarr"), mode="r")
+    assert made.chunks == (1, 3, 3, 4)
+    np.testing.assert_array_equal(made[:], volumes)
